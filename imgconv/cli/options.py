@@ -1,0 +1,32 @@
+"""The arguments and options that several commands share, declared once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imgconv.model import Bus, Names
+
+Disks = Annotated[list[Path], typer.Argument(
+    metavar="DISK...", help="The disks of ONE guest, in order.", show_default=False)]
+InputFormat = Annotated[str | None, typer.Option(
+    "--input-format", metavar="FMT",
+    help="The disks' format (raw, qcow2, vmdk, vdi, vhdx, vpc); otherwise told by its magic.")]
+AllowExternalFiles = Annotated[bool, typer.Option(
+    "--allow-external-files",
+    help="Accept a disk that names files outside its own folder (backing file, extents).")]
+Root = Annotated[str | None, typer.Option(
+    "--root", metavar="DEV", help="The root filesystem, when there are several systems.")]
+NamesOption = Annotated[Names, typer.Option(
+    "--names", help="How fstab and boot loader name disks afterwards: by UUID (boots on the old "
+                    "bus, too) or by the new device name.")]
+Block = Annotated[Bus, typer.Option(
+    "--block", help="What the disks hang on: virtio-blk or virtio-scsi.")]
+Net = Annotated[str, typer.Option(
+    "--net", metavar="user|tap|bridge=NAME", help="The network of the machine.")]
+Memory = Annotated[int | None, typer.Option(
+    "--memory", metavar="MIB", help="The machine's memory in MiB.", show_default="2048")]
+Cpus = Annotated[int | None, typer.Option(
+    "--cpus", metavar="N", help="The machine's processors.", show_default="2")]

@@ -1,0 +1,30 @@
+"""Progress on stderr: one tqdm bar over the phases, and one over the bytes of a copy."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+_WORDS = {"open": "opening the disk", "launch": "starting the appliance",
+          "inspect": "inspecting the guest", "plan": "planning", "apply": "applying the changes",
+          "verify": "reading the disk again", "commit": "writing the result",
+          "emit": "writing the QEMU command"}
+
+
+@contextmanager
+def bar(phases: Sequence[str], *, shown: bool = True) -> Iterator[Callable[[str, float], None]]:
+    """A progress bar over `phases`; yields what to tell (phase, fraction of it) to.
+
+    It is shown only on a terminal, so that logs stay readable.
+    """
+    with tqdm(total=float(len(phases)), disable=not shown or not sys.stderr.isatty(), leave=False,
+              bar_format="{desc:<28} {bar} {percentage:3.0f}% {elapsed}") as meter:
+        def tell(phase: str, fraction: float) -> None:
+            meter.set_description_str(_WORDS.get(phase, phase), refresh=False)
+            meter.n = list(phases).index(phase) + min(max(fraction, 0.0), 1.0)
+            meter.refresh()
+
+        yield tell

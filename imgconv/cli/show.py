@@ -1,0 +1,162 @@
+"""Showing plans, findings and reports to people, and as JSON."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import Any
+
+from imgconv.cli.console import sanitize, say, stderr
+from imgconv.model import (
+    AppendFile,
+    Change,
+    Finding,
+    Level,
+    Plan,
+    Report,
+    RunInGuest,
+    WriteFile,
+)
+
+_STYLES = {Level.PROVEN: "green", Level.WARNING: "yellow", Level.FAILED: "bold red"}
+
+
+def diff(change: WriteFile) -> list[str]:
+    """The unified diff of a file's change, without line ends."""
+    before = (change.before or b"").decode("utf-8", "backslashreplace").splitlines()
+    after = change.content.decode("utf-8", "backslashreplace").splitlines()
+    old = "/dev/null" if change.before is None else f"a{change.path}"
+    return list(difflib.unified_diff(before, after, old, f"b{change.path}", lineterm=""))
+
+
+def _headline(change: Change) -> str:
+    match change:
+        case WriteFile():
+            return f"edit {change.path}" if change.before is not None else f"write {change.path}"
+        case AppendFile():
+            return f"append {len(change.content):,} bytes to {change.path}"
+        case RunInGuest():
+            return f"run in the guest: {' '.join(change.argv)}"
+
+
+def plan(report: Report) -> None:
+    """The plan in full, on stdout, because it is what --dry-run was asked for."""
+    assert report.plan is not None
+    lines: list[str] = []
+    for change in report.plan.changes:
+        lines += [f"# {_headline(change)}", f"#   {change.why}"]
+        match change:
+            case WriteFile():
+                lines += diff(change)
+            case AppendFile():
+                lines += [f"#   + {name}" for name in change.summary]
+            case RunInGuest():
+                pass
+        lines.append("")
+    lines += [f"# warning: {warning}" for warning in report.plan.warnings]
+    if not report.plan.changes:
+        lines.append("# nothing to do: this guest is ready")
+    # To a pipe or file go the guest's own bytes as text; a terminal must not be driven by them.
+    print(sanitize("\n".join(lines)))
+    sys.stdout.flush()
+
+
+def summary(report: Report) -> None:
+    """What was done and why, what was proven, and how to boot the result."""
+    assert report.plan is not None
+    assert report.inspection is not None
+    system = report.inspection.os
+    say(f"{', '.join(str(image.path) for image in report.images)}: {system.product}, "
+        f"{report.inspection.arch}, {report.inspection.firmware.upper()}")
+    _changes(report.plan)
+    findings(report.findings)
+    took = f" ({sum(report.seconds.values()):.0f} s)"
+    if not report.proven:
+        say("not proven, so nothing was committed: the disk is as it was" + took,
+            label="✘ ", style="bold red")
+        return
+    if not report.plan.changes:
+        say(("nothing to do: the disk is ready as it is" if report.plan.capabilities.block.is_virtio
+             else "nothing to do: the disk stays as it is") + took, label="✔ ", style="bold green")
+    else:
+        say(("the copy is written" if report.outputs and report.outputs[0] not in
+             [image.path for image in report.images] else "committed") + took,
+            label="✔ ", style="bold green")
+    machine(report)
+
+
+def _changes(plan: Plan) -> None:
+    for warning in plan.warnings:
+        say(warning, label="warning: ", style="yellow")
+    if plan.changes:
+        say("\nchanges")
+    for change in plan.changes:
+        say(f"{_headline(change)}: {change.why}", label="  • ")
+
+
+def findings(found: Sequence[Finding]) -> None:
+    """Findings by subject; equal ones (three boot entries, say) are shown once."""
+    for level, title in ((Level.PROVEN, "proven"), (Level.WARNING, "warnings"),
+                         (Level.FAILED, "failed")):
+        rows = dict.fromkeys((f.subject, f.message) for f in found if f.level is level)
+        if rows:
+            say(f"\n{title}", style=_STYLES[level])
+        for subject, message in rows:
+            say(f"{subject}: {message}", label={"proven": "  ✔ ", "warnings": "  ! ",
+                                                "failed": "  ✘ "}[title], style=_STYLES[level])
+    say("")
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table on stderr; its cells are the guest's words, so nothing in them is markup."""
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(*columns, box=None, pad_edge=False, show_header=any(columns), header_style="bold")
+    for row in rows:
+        grid.add_row(*(Text(sanitize(cell)) for cell in row))
+    stderr().print(grid)
+    say("")
+
+
+def machine(report: Report) -> None:
+    for note in report.machine.notes if report.machine else ():
+        say(note, label="note: ", style="yellow")
+    scripts = [path for path in report.outputs if path.name.endswith(".qemu.sh")]
+    if scripts:
+        say(f"\nboot it:  {scripts[0]}")
+
+
+def as_document(report: Report) -> dict[str, Any]:
+    """The report as JSON data: contents of files appear as unified diffs."""
+    document = _plain(report)
+    assert isinstance(document, dict)
+    if report.plan is not None:
+        document["plan"]["changes"] = [_change(change) for change in report.plan.changes]
+    document["proven"] = report.proven
+    return document
+
+
+def _change(change: Change) -> dict[str, Any]:
+    match change:
+        case WriteFile():
+            return {"kind": "write", "path": change.path, "why": change.why, "diff": diff(change)}
+        case AppendFile():
+            return {"kind": "append", "path": change.path, "why": change.why,
+                    "bytes": len(change.content), "adds": list(change.summary)}
+        case RunInGuest():
+            return {"kind": "run", "argv": list(change.argv), "why": change.why}
+
+
+def _plain(value: object) -> Any:  # noqa: ANN401  JSON data
+    if is_dataclass(value) and not isinstance(value, type):
+        return {key: _plain(getattr(value, key)) for key in value.__dataclass_fields__
+                if key != "changes"}
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

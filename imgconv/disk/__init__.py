@@ -1,0 +1,6 @@
+"""Disk images on the host: recognise, lock, lay an overlay over, commit or export.
+
+An image goes through these in this order: `formats.open_image`, `lock.locked`,
+`overlay.workspace` and `overlay.create`, then `commit.commit` (in place) or `commit.export`
+(a copy). Images are hostile: QEMU is always told the format, never left to probe it.
+"""

@@ -1,0 +1,97 @@
+"""Outputs computed from a Machine. To add one: write a module, add it to EMITTERS."""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol
+
+from imgconv import host
+from imgconv.emit import qemu
+from imgconv.errors import UsageError
+from imgconv.model import Firmware, Machine
+
+
+class Emitter(Protocol):
+    """A module that turns a Machine into the text of one file."""
+
+    @property
+    def NAME(self) -> str:  # noqa: N802 - modules have constants
+        """What `--emit` calls it."""
+        ...
+
+    @property
+    def SUFFIX(self) -> str:  # noqa: N802
+        """What the output's name adds to that of the first disk."""
+        ...
+
+    def emit(self, machine: Machine, *, kvm: bool = False,
+             firmware_files: tuple[Path, Path] | None = None) -> str:
+        """The text, UTF-8 encodable; it begins with `#!` when the file is to be executable.
+
+        `kvm` says whether this host can use KVM; `firmware_files` are the code and the template
+        of the variables that a UEFI guest needs (`imgconv.host.ovmf`). Raises ImgconvError when
+        the machine cannot be expressed.
+        """
+        ...
+
+
+EMITTERS: tuple[Emitter, ...] = (qemu,)
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Raises UsageError when there is no emitter of one of these names."""
+    for name in names:
+        _emitter(name)
+
+
+def text(machine: Machine, name: str) -> str:
+    """What the emitter called `name` makes of `machine` on this host.
+
+    Raises UsageError for an unknown name, ImgconvError as the emitter does; the latter is worth
+    knowing before a result is committed.
+    """
+    firmware = host.ovmf(machine.arch) if machine.firmware is Firmware.UEFI else None
+    return _emitter(name).emit(machine, kvm=kvm_for(machine), firmware_files=firmware)
+
+
+def write_all(machine: Machine, names: Iterable[str]) -> tuple[Path, ...]:
+    """Write the outputs called `names` beside the first disk, over older ones. Raises as `text`."""
+    texts = {output_path(_emitter(name), machine): text(machine, name) for name in names}
+    for path, content in texts.items():
+        _write(path, content)
+    return tuple(texts)
+
+
+def output_path(emitter: Emitter, machine: Machine) -> Path:
+    """Where the output belongs: beside the machine's first disk."""
+    disk = machine.disks[0].path
+    return disk.with_name(disk.name + emitter.SUFFIX)
+
+
+def kvm_for(machine: Machine) -> bool:
+    """Whether this host runs `machine` with KVM: it must be able to, and of that architecture."""
+    native = qemu.EMULATORS[machine.arch] == f"qemu-system-{platform.machine()}"
+    return native and host.kvm_usable().usable
+
+
+def _emitter(name: str) -> Emitter:
+    for emitter in EMITTERS:
+        if name == emitter.NAME:
+            return emitter
+    raise UsageError(f"there is no output called {name!r}",
+                     hint="there are: " + ", ".join(emitter.NAME for emitter in EMITTERS))
+
+
+def _write(path: Path, content: str) -> None:
+    """Replace `path` in one step, with the mode that a program (or a file) usually gets."""
+    with tempfile.TemporaryDirectory(prefix=".imgconv-", dir=path.parent) as folder:
+        partial = Path(folder) / "output"
+        mode = 0o777 if content.startswith("#!") else 0o666
+        with open(partial, "w", encoding="utf-8",
+                  opener=lambda name, flags: os.open(name, flags, mode)) as file:
+            file.write(content)
+        partial.replace(path)

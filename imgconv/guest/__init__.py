@@ -1,0 +1,1 @@
+"""The guest's disk as the rest of imgconv sees it."""

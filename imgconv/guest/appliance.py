@@ -1,0 +1,183 @@
+"""The libguestfs appliance: the only file that imports guestfs.
+
+One appliance serves a whole conversion. The guest's filesystems and programs live and run only in
+there; it has no network.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from imgconv.errors import GuestFileMissing, HostileInput, ImgconvError
+from imgconv.guest.protocols import CONFIG_LIMIT
+from imgconv.model import Image, Mount
+
+log = logging.getLogger(__name__)
+
+#: A message to the appliance holds at most 4 MiB (GUESTFS_MESSAGE_MAX), its header included.
+_CHUNK = 2 << 20
+
+#: Mount points whose absence does not hinder a conversion; a guest has them or not.
+_DISPENSABLE = ("/home", "/srv", "/opt", "/media", "/mnt", "/data", "/tmp")  # noqa: S108
+
+
+class Appliance:
+    """Implements `Guest` for the guest whose filesystems are mounted with `mount`."""
+
+    def __init__(self, handle: Any) -> None:  # noqa: ANN401  guestfs has no types
+        self._handle = handle
+
+    def call(self, method: str, *args: object, **kwargs: object) -> Any:  # noqa: ANN401
+        """Call guestfs' `method`. Raises ImgconvError with guestfs' own words."""
+        try:
+            return getattr(self._handle, method)(*args, **kwargs)
+        except RuntimeError as error:
+            raise ImgconvError(f"the libguestfs appliance says: {error}",
+                               hint="run again with -v to see what it did") from error
+
+    def _try(self, method: str, *args: object, **kwargs: object) -> Any:  # noqa: ANN401
+        """Like `call`, but None when the guest has no such thing."""
+        try:
+            return getattr(self._handle, method)(*args, **kwargs)
+        except RuntimeError as error:
+            log.debug("%s%r: %s", method, args, error)
+            return None
+
+    # --- Reader ---------------------------------------------------------------------------------
+
+    def size(self, path: str) -> int | None:
+        status = self._try("statns", path)
+        if status is None or not stat.S_ISREG(status["st_mode"]):
+            return None
+        return int(status["st_size"])
+
+    def read(self, path: str, limit: int = CONFIG_LIMIT) -> bytes:
+        size = self.size(path)
+        if size is None:
+            raise GuestFileMissing(f"the guest has no file {path}")
+        if size > limit:
+            raise HostileInput(f"the guest's {path} is {size:,} bytes large, "
+                               f"more than such a file can be ({limit:,})")
+        return bytes(self.call("read_file", path))
+
+    def read_range(self, path: str, offset: int, size: int) -> bytes:
+        if self.size(path) is None:
+            raise GuestFileMissing(f"the guest has no file {path}")
+        return bytes(self.call("pread", path, size, offset))
+
+    def names(self, path: str) -> tuple[str, ...]:
+        return tuple(sorted(self._try("ls", path) or ())) if self.is_dir(path) else ()
+
+    def is_dir(self, path: str) -> bool:
+        return bool(self._try("is_dir", path, followsymlinks=True))
+
+    # --- Guest ----------------------------------------------------------------------------------
+
+    def write(self, path: str, content: bytes, mode: int) -> None:
+        new = self.size(path) is None
+        self.call("write", path, content[:_CHUNK])
+        self.append(path, content[_CHUNK:])
+        if new:
+            self.call("chmod", mode, path)
+
+    def append(self, path: str, content: bytes) -> None:
+        for start in range(0, len(content), _CHUNK):
+            self.call("write_append", path, content[start:start + _CHUNK])
+
+    def run(self, argv: tuple[str, ...]) -> str:
+        return str(self.call("command", list(argv)))
+
+    # --- mounting -------------------------------------------------------------------------------
+
+    def mount(self, mounts: Sequence[Mount], *, writable: bool) -> None:
+        """Mount the guest as it would itself, parents first. Raises ImgconvError."""
+        for mount in sorted(mounts, key=lambda mount: mount.path.count("/") if
+                            mount.path != "/" else -1):
+            try:
+                self.call("mount" if writable else "mount_ro", mount.device, mount.path)
+            except ImgconvError as error:
+                if not mount.path.startswith(_DISPENSABLE):
+                    raise ImgconvError(
+                        f"{mount.device} cannot be mounted at {mount.path}: {error.message}",
+                        hint="start the guest once and shut it down cleanly, or repair it with fsck"
+                    ) from error
+                log.warning("%s is left unmounted: %s", mount.path, error.message)
+
+    def reread(self, mounts: Sequence[Mount]) -> None:
+        """Unmount, forget every cached block and mount read-only, so that what is read next is
+        what is on the disk. Raises ImgconvError."""
+        self.call("umount_all")
+        self.call("sync")
+        self.call("drop_caches", 3)
+        self.mount(mounts, writable=False)
+
+    def close(self) -> None:
+        """Unmount and stop the appliance in order, so that every write has reached the disk."""
+        self.call("umount_all")
+        self.call("shutdown")
+
+
+@contextmanager
+def launch(images: Sequence[Image], *, writable: bool, tcg: bool,
+           progress: Callable[[float], None] | None = None) -> Iterator[Appliance]:
+    """Start an appliance with the disks of one guest, in order; it ends with the context.
+
+    `writable` is for overlays; otherwise libguestfs keeps what a mount writes (the replay of a
+    journal) in an overlay of its own. `tcg` does without KVM. Raises ImgconvError when the
+    appliance does not start.
+    """
+    try:
+        import guestfs
+    except ImportError as error:
+        raise ImgconvError(
+            "the Python binding of libguestfs is not installed for this Python",
+            hint="apt install python3-guestfs, and use a virtual environment made from "
+                 "/usr/bin/python3 with --system-site-packages (scripts/imgconv does both)"
+        ) from error
+    handle = guestfs.GuestFS(python_return_dict=True)
+    try:
+        _listen(handle, guestfs, progress)
+        handle.set_program("imgconv")
+        handle.set_backend("direct")
+        handle.set_backend_settings(["force_tcg"] if tcg else [])
+        handle.set_network(False)
+        handle.set_autosync(True)
+        handle.set_smp(min(4, os.cpu_count() or 1))
+        for image in images:
+            handle.add_drive_opts(str(image.path), format=image.format, readonly=not writable,
+                                  cachemode="unsafe")
+        try:
+            handle.launch()
+        except RuntimeError as error:
+            raise ImgconvError(f"the libguestfs appliance did not start: {error}",
+                               hint="imgconv doctor shows what this host lacks; "
+                                    "-v shows what QEMU said") from error
+        appliance = Appliance(handle)
+        yield appliance
+        appliance.close()
+    finally:
+        handle.close()
+
+
+def _listen(handle: Any, guestfs: Any, progress: Callable[[float], None] | None) -> None:  # noqa: ANN401
+    """Send guestfs' own messages to the log, and its launch progress to `progress`."""
+    verbose = log.isEnabledFor(logging.DEBUG)
+    handle.set_trace(verbose)
+    handle.set_verbose(False)
+
+    def message(event: int, _handle: int, text: str, _values: Sequence[int]) -> None:
+        log.debug("guestfs: %s", text.rstrip())
+
+    def bar(event: int, _handle: int, _text: str, values: Sequence[int]) -> None:
+        _proc, _serial, position, total = values
+        if progress is not None and total:
+            progress(position / total)
+
+    handle.set_event_callback(message, guestfs.EVENT_TRACE | guestfs.EVENT_LIBRARY
+                              | guestfs.EVENT_WARNING)
+    handle.set_event_callback(bar, guestfs.EVENT_PROGRESS)

@@ -1,0 +1,73 @@
+"""What planners and checks may do to a guest (`Reader`) and what applying may do (`Guest`).
+
+Paths are absolute, as the guest would write them, and symbolic links are followed inside the
+guest's own root. Planners get a `Reader`, which has no method that writes, so mypy enforces that
+planning is pure.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+#: A configuration file or module index larger than this is no such thing (modules.alias of a
+#: distribution kernel is about 1.5 MiB).
+CONFIG_LIMIT = 16 << 20
+
+
+class Reader(Protocol):
+    """Read-only access to the mounted guest."""
+
+    def read(self, path: str, limit: int = CONFIG_LIMIT) -> bytes:
+        """The content of a regular file.
+
+        Raises GuestFileMissing when there is no regular file, HostileInput above `limit` bytes.
+        """
+        ...
+
+    def read_range(self, path: str, offset: int, size: int) -> bytes:
+        """At most `size` bytes from `offset` (fewer at the end). Raises GuestFileMissing."""
+        ...
+
+    def size(self, path: str) -> int | None:
+        """The size in bytes of a regular file, None when there is none at `path`."""
+        ...
+
+    def names(self, path: str) -> tuple[str, ...]:
+        """The entries of a folder, sorted; () when there is no such folder."""
+        ...
+
+    def is_dir(self, path: str) -> bool: ...
+
+
+class Guest(Reader, Protocol):
+    """A guest that can be changed."""
+
+    def write(self, path: str, content: bytes, mode: int) -> None:
+        """Replace a file's content in place, keeping its attributes; `mode` is for a new one."""
+        ...
+
+    def append(self, path: str, content: bytes) -> None: ...
+
+    def run(self, argv: tuple[str, ...]) -> str:
+        """Run the guest's own program; returns its output. Raises ImgconvError when it fails."""
+        ...
+
+
+def exists(reader: Reader, path: str) -> bool:
+    """Whether there is a regular file or a folder at `path`."""
+    return reader.size(path) is not None or reader.is_dir(path)
+
+
+def read_text(reader: Reader, path: str) -> str | None:
+    """A text file's content, None when there is none.
+
+    Undecodable bytes come back as surrogates, so that `to_bytes` of the result restores them.
+    """
+    if reader.size(path) is None:
+        return None
+    return reader.read(path).decode("utf-8", "surrogateescape")
+
+
+def to_bytes(text: str) -> bytes:
+    """The inverse of `read_text`'s decoding."""
+    return text.encode("utf-8", "surrogateescape")

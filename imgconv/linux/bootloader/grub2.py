@@ -1,0 +1,110 @@
+"""GRUB 2: the generated grub.cfg, and /etc/default/grub from which it is generated."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+from imgconv.guest.protocols import Reader, read_text
+from imgconv.linux import cmdline
+from imgconv.linux.bootloader.entry import BootEntry, locate
+from imgconv.linux.device_names import Renamer
+from imgconv.linux.edit import edit
+from imgconv.model import Change, Names
+
+NAME = "GRUB 2"
+
+DEFAULTS = "/etc/default/grub"
+_CONFIGS = ("/boot/grub/grub.cfg", "/boot/grub2/grub.cfg")
+
+_TITLE = re.compile(r"""\s*menuentry\s+(?:'(?P<single>[^']*)'|"(?P<double>[^"]*)"|(?P<bare>\S+))""")
+_LINUX = re.compile(r"\s*linux(?:16|efi)?\s+(?P<kernel>\S+)(?P<cmdline>.*)")
+_INITRD = re.compile(r"\s*initrd(?:16|efi)?\s+(?P<paths>.+)")
+_NO_UUID = re.compile(r"^GRUB_DISABLE_LINUX_UUID=([\"']?)true\1[ \t]*$", re.MULTILINE)
+
+
+def _configs(reader: Reader) -> tuple[str, ...]:
+    """Every grub.cfg with entries; some distributions keep theirs on the EFI system partition."""
+    efi = tuple(f"/boot/efi/EFI/{name}/grub.cfg" for name in reader.names("/boot/efi/EFI"))
+    return tuple(path for path in (*_CONFIGS, *efi) if reader.size(path) is not None)
+
+
+def detect(reader: Reader) -> bool:
+    return bool(_configs(reader))
+
+
+def entries(reader: Reader) -> tuple[BootEntry, ...]:
+    return tuple(entry for path in _configs(reader)
+                 for entry in parse(reader, path, read_text(reader, path) or ""))
+
+
+def parse(reader: Reader, source: str, text: str) -> list[BootEntry]:
+    """The menu entries of one grub.cfg that start a kernel, submenus included."""
+    found: list[BootEntry] = []
+    title = ""
+    for line in text.splitlines():
+        if match := _TITLE.match(line):
+            title = match["single"] or match["double"] or match["bare"] or ""
+        elif match := _LINUX.match(line):
+            found.append(BootEntry(title, locate(reader, _path(match["kernel"])), (),
+                                   _unquote(match["cmdline"]), source))
+        elif (match := _INITRD.match(line)) and found and not found[-1].initrds:
+            last = found.pop()
+            initrds = tuple(locate(reader, _path(word)) for word in match["paths"].split())
+            found.append(BootEntry(last.title, last.kernel, initrds, last.cmdline, source))
+    return found
+
+
+def _path(word: str) -> str:
+    """A file's path without GRUB's quotes and device: ($root)/vmlinuz -> /vmlinuz"""
+    return re.sub(r"^\([^)]*\)", "", word.strip("\"'"))
+
+
+def _unquote(text: str) -> str:
+    try:
+        return " ".join(shlex.split(text, comments=False))
+    except ValueError:  # unbalanced quotes: GRUB would fail too, but the words are still telling
+        return text.strip()
+
+
+def rewrite_config(text: str, renamer: Renamer) -> str:
+    """grub.cfg with the devices of every `linux` line renamed.
+
+    An entry without an initrd keeps a device name, because the kernel alone knows no UUIDs.
+    """
+    lines = text.splitlines(keepends=True)
+    for index, line in enumerate(lines):
+        if _LINUX.match(line):
+            lines[index] = cmdline.rewrite(line, renamer, by_uuid=_has_initrd(lines[index + 1:]))
+    return "".join(lines)
+
+
+def _has_initrd(following: list[str]) -> bool:
+    for line in following:
+        if _INITRD.match(line):
+            return True
+        if _LINUX.match(line) or _TITLE.match(line):
+            return False
+    return False
+
+
+def rewrite_defaults(text: str, renamer: Renamer) -> str:
+    """/etc/default/grub with the devices of the command lines renamed.
+
+    With UUIDs wanted, GRUB_DISABLE_LINUX_UUID goes: with it the next update-grub would write the
+    name that the root disk has on the bus of that day.
+    """
+    if renamer.names is Names.UUID:
+        text = _NO_UUID.sub(lambda match: "#" + match[0], text)
+    return "".join(cmdline.rewrite(line, renamer) if line.startswith("GRUB_CMDLINE_LINUX") else line
+                   for line in text.splitlines(keepends=True))
+
+
+def plan(reader: Reader, renamer: Renamer) -> tuple[Change, ...]:
+    changes: list[Change] = []
+    for path in _configs(reader):
+        changes += edit(reader, path, lambda text: rewrite_config(text, renamer),
+                        "the kernel looks for its root and its resume device by these names")
+    changes += edit(reader, DEFAULTS, lambda text: rewrite_defaults(text, renamer),
+                    "the next update-grub must write the same names")
+    return tuple(changes)

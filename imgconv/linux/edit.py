@@ -1,0 +1,23 @@
+"""Turning "this text becomes that text" into a change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from imgconv.guest.protocols import Reader, read_text, to_bytes
+from imgconv.model import WriteFile
+
+
+def edit(reader: Reader, path: str, transform: Callable[[str], str],
+         why: str) -> tuple[WriteFile, ...]:
+    """The change that applies `transform` to the text of `path`; () when it changes nothing.
+
+    A missing file is left missing. Bytes that are no UTF-8 survive.
+    """
+    before = read_text(reader, path)
+    if before is None:
+        return ()
+    after = transform(before)
+    if after == before:
+        return ()
+    return (WriteFile(path, to_bytes(after), to_bytes(before), why),)

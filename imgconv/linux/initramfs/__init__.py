@@ -1,0 +1,67 @@
+"""initramfs: reading, splicing, rebuilding; one module a tool."""
+
+from __future__ import annotations
+
+from imgconv.errors import HostileInput, ImgconvError
+from imgconv.guest.protocols import Reader
+from imgconv.linux.device_names import Renamer
+from imgconv.linux.initramfs import check, compression, cpio, initramfs_tools, splice
+from imgconv.linux.initramfs.tool import InitramfsTool
+from imgconv.linux.kernels import DRIVERS, Kernel
+from imgconv.model import Change, InitramfsMode
+
+TOOLS: tuple[InitramfsTool, ...] = (initramfs_tools,)
+
+__all__ = ["TOOLS", "InitramfsTool", "detect", "plan", "read"]
+
+
+def detect(reader: Reader) -> InitramfsTool | None:
+    """The guest's initramfs tool, None when it is none that we know."""
+    return next((tool for tool in TOOLS if tool.detect(reader)), None)
+
+
+def read(reader: Reader, path: str) -> cpio.Initramfs:
+    """Read the initramfs at `path` of the guest into memory.
+
+    Raises GuestFileMissing, HostileInput.
+    """
+    try:
+        return cpio.read(reader.read(path, compression.LIMIT))
+    except HostileInput as error:
+        raise HostileInput(f"{path}: {error.message}", hint=error.hint) from error
+
+
+def plan(reader: Reader, kernel: Kernel, arch: str, renamer: Renamer, tool: InitramfsTool,
+         mode: InitramfsMode) -> tuple[Change, ...]:
+    """The changes that make the initramfs of `kernel` bring up disks on `renamer.bus`.
+
+    () when it is proven complete as it is. Raises ImgconvError when `mode` leaves no way.
+    """
+    if kernel.initramfs is None:
+        return ()
+    drivers = DRIVERS[renamer.bus]
+    try:
+        initramfs = read(reader, kernel.initramfs)
+    except HostileInput:
+        if mode is InitramfsMode.SPLICE:
+            raise
+        return _rebuild(reader, kernel, tool)
+    if not (check.drivers(initramfs, kernel.tree, arch, drivers, tool).problems
+            or check.names(initramfs, renamer, tool).problems):
+        return ()
+    if mode is InitramfsMode.REBUILD:
+        return _rebuild(reader, kernel, tool)
+    try:
+        return (splice.plan(reader, kernel.initramfs, initramfs, kernel.tree, renamer, drivers,
+                            tool),)
+    except ImgconvError:
+        if mode is InitramfsMode.SPLICE:
+            raise
+        return _rebuild(reader, kernel, tool)
+
+
+def _rebuild(reader: Reader, kernel: Kernel, tool: InitramfsTool) -> tuple[Change, ...]:
+    edits, command = tool.rebuild(reader, kernel)
+    return (*edits, command)
+
+

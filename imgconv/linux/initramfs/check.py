@@ -1,0 +1,146 @@
+"""Does this initramfs bring up the disks? Both planning and verification ask here.
+
+The modules themselves are the witnesses: `depends=` and `vermagic=` are read from each one that is
+in the initramfs, and compared with the index by which kmod finds them and with what loads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from imgconv.errors import HostileInput
+from imgconv.linux import modindex, modinfo
+from imgconv.linux.device_names import Renamer
+from imgconv.linux.initramfs.cpio import Initramfs
+from imgconv.linux.initramfs.tool import InitramfsTool
+from imgconv.linux.modules import ModuleTree
+
+#: How the kernel announces the devices QEMU presents; what udev looks up in modules.alias.
+MODALIASES = {
+    "virtio_pci": ("pci:v00001AF4d00001001sv00001AF4sd00000002bc01sc00i00",
+                   "pci:v00001AF4d00001042sv00001AF4sd00001100bc01sc00i00"),
+    "virtio_blk": ("virtio:d00000002v00001AF4",),
+    "virtio_scsi": ("virtio:d00000008v00001AF4",),
+    "sd_mod": ("scsi:t-0x00",),
+}
+
+_UDEV = ("sbin/udevd", "lib/systemd/systemd-udevd", "usr/lib/systemd/systemd-udevd",
+         "bin/udevadm", "usr/bin/udevadm", "sbin/udevadm")
+
+
+@dataclass(slots=True)
+class Result:
+    """`problems` keeps the guest from booting; `evidence` is what was found to be right."""
+
+    problems: list[str] = field(default_factory=list)
+    evidence: list[str] = field(default_factory=list)
+
+
+def module_folder(initramfs: Initramfs, release: str) -> str:
+    return initramfs.resolve(f"lib/modules/{release}")
+
+
+def _aliases(initramfs: Initramfs, folder: str) -> list[modindex.Item]:
+    content = initramfs.read(f"{folder}/modules.alias.bin")
+    return modindex.read(content) if content is not None else []
+
+
+def _dependencies(initramfs: Initramfs, folder: str) -> dict[str, tuple[str, ...]] | None:
+    """What kmod goes by: name of a module -> its path and those of all it needs."""
+    content = initramfs.read(f"{folder}/modules.dep.bin")
+    if content is not None:
+        rows = {item.key: modindex.parse_dep(item.value) for item in modindex.read(content)}
+        return {key: (path, *needs) for key, row in rows.items() for path, needs in row.items()}
+    text = initramfs.read(f"{folder}/modules.dep")
+    if text is not None:
+        return {modindex.module_name(path): (path, *needs) for path, needs in
+                modindex.parse_dep(text.decode("utf-8", "replace")).items()}
+    return None
+
+
+def drivers(initramfs: Initramfs, tree: ModuleTree, arch: str, wanted: Iterable[str],
+            tool: InitramfsTool) -> Result:
+    """Whether each driver in `wanted` is in the initramfs with all it needs, can be found by kmod,
+    fits the kernel, and is loaded by something."""
+    result = Result()
+    folder = module_folder(initramfs, tree.release)
+    needed = [driver for driver in wanted if driver not in tree.builtin]
+    result.evidence += [f"{d} is built into the kernel" for d in wanted if d in tree.builtin]
+    if not needed:
+        return result
+    try:
+        index = _dependencies(initramfs, folder)
+        aliases = _aliases(initramfs, folder)
+        present = {modindex.module_name(path): path for path in initramfs.below(folder)
+                   if ".ko" in path.rpartition("/")[2]}
+        udev = any(initramfs.has(path) for path in _UDEV)
+        for driver in needed:
+            if _closure(initramfs, tree, arch, driver, present, index, folder, result):
+                _trigger(initramfs, driver, aliases if udev else [], tool, result)
+    except HostileInput as error:
+        result.problems.append(error.message)
+    return result
+
+
+def _closure(initramfs: Initramfs, tree: ModuleTree, arch: str, driver: str,
+             present: dict[str, str], index: dict[str, tuple[str, ...]] | None, folder: str,
+             result: Result) -> bool:
+    """Walk the modules that `driver` needs by what they say themselves."""
+    todo, seen = [driver], set[str]()
+    before = len(result.problems)
+    while todo:
+        name = todo.pop()
+        if name in seen or name in tree.builtin:
+            continue
+        seen.add(name)
+        path = present.get(name)
+        content = initramfs.read(path) if path is not None else None
+        if content is None:
+            needed = "" if name == driver else f", which {driver} needs"
+            result.problems.append(f"the module {name}{needed} is missing")
+            continue
+        info = modinfo.read(content)
+        if info.release != tree.release:
+            result.problems.append(f"{name} is for kernel {info.release}, not {tree.release}")
+        if info.arch != arch:
+            result.problems.append(f"{name} is for {info.arch}, not {arch}")
+        todo += info.depends
+    rows = index.get(driver) if index is not None else None
+    if rows is None:
+        result.problems.append(f"the module index (modules.dep.bin) does not know {driver}")
+    else:
+        listed = {modindex.module_name(path) for path in rows}
+        for name in sorted(seen - listed):
+            result.problems.append(f"the module index does not say that {driver} needs {name}")
+        for path in rows:
+            if not initramfs.has(f"{folder}/{path}"):
+                result.problems.append(f"the module index names {path}, which is not there")
+    if len(result.problems) > before:
+        return False
+    others = ", ".join(sorted(seen - {driver}))
+    result.evidence.append(f"{driver} for {tree.release}" + (f" with {others}" if others else ""))
+    return True
+
+
+def _trigger(initramfs: Initramfs, driver: str, aliases: list[modindex.Item], tool: InitramfsTool,
+             result: Result) -> None:
+    """Something must load the driver: the tool's own list, or udev by the device's alias."""
+    by_tool = tool.loads(initramfs, driver)
+    patterns = [item.key for item in aliases if item.value == driver]
+    names = MODALIASES.get(driver, ())
+    by_udev = any(fnmatchcase(name, pattern) for pattern in patterns for name in names)
+    if by_tool is None and not by_udev:
+        result.problems.append(f"nothing in the initramfs loads {driver}")
+        return
+    ways = ([by_tool] if by_tool else []) + (["udev, by modules.alias"] if by_udev else [])
+    result.evidence.append(f"{driver} is loaded by {' and '.join(ways)}")
+
+
+def names(initramfs: Initramfs, renamer: Renamer, tool: InitramfsTool) -> Result:
+    """Whether the configuration inside the initramfs names only disks that are there."""
+    result = Result()
+    result.problems += [f"{name} inside the initramfs names a disk as it was on the old bus"
+                        for name in tool.additions(initramfs, renamer, ())]
+    return result

@@ -1,0 +1,99 @@
+"""initramfs-tools: Debian, Ubuntu and theirs. See initramfs-tools(7) and initramfs.conf(5)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from imgconv.guest.protocols import Reader, read_text, to_bytes
+from imgconv.linux.device_names import Renamer
+from imgconv.linux.edit import edit
+from imgconv.linux.initramfs.cpio import Initramfs
+from imgconv.linux.kernels import Kernel
+from imgconv.model import Change, RunInGuest, WriteFile
+
+NAME = "initramfs-tools"
+
+_FOLDER = "/etc/initramfs-tools"
+_MODULES = f"{_FOLDER}/modules"
+_CONF_D = f"{_FOLDER}/conf.d"
+#: Sorts behind the files that installers write (driver-policy), because the last one wins.
+_OVERRIDE = f"{_CONF_D}/zz-imgconv"
+
+_RESUME = re.compile(r"^(?P<key>[ \t]*(?:export[ \t]+)?(?:RESUME|ROOT)=)(?P<quote>[\"']?)"
+                     r"(?P<spec>/dev/[^\s\"']+)", re.MULTILINE)
+_SETTING = re.compile(r"^[ \t]*MODULES=[\"']?(?P<value>\w+)", re.MULTILINE)
+
+
+def detect(reader: Reader) -> bool:
+    return reader.size("/usr/sbin/update-initramfs") is not None
+
+
+def _rename(text: str, renamer: Renamer) -> str:
+    return _RESUME.sub(lambda m: f"{m['key']}{m['quote']}{renamer.rename(m['spec'])}", text)
+
+
+def _conf_files(reader: Reader) -> tuple[str, ...]:
+    return (f"{_FOLDER}/initramfs.conf", *(f"{_CONF_D}/{name}" for name in reader.names(_CONF_D)))
+
+
+def _listed(text: str) -> set[str]:
+    """The modules that a modules file names: one a line, with arguments, # begins a comment."""
+    lines = (line.partition("#")[0].split() for line in text.splitlines())
+    return {words[0].replace("-", "_") for words in lines if words}
+
+
+def _with_modules(text: str, drivers: Sequence[str]) -> str:
+    missing = [driver for driver in drivers if driver not in _listed(text)]
+    if text and not text.endswith("\n") and missing:
+        text += "\n"
+    return text + "".join(f"{driver}\n" for driver in missing)
+
+
+def persist(reader: Reader, renamer: Renamer, drivers: Sequence[str]) -> tuple[WriteFile, ...]:
+    changes: list[WriteFile] = []
+    before = read_text(reader, _MODULES)
+    after = _with_modules(before or "", drivers)
+    if after != (before or ""):
+        changes.append(WriteFile(_MODULES, to_bytes(after),
+                                 None if before is None else to_bytes(before),
+                                 "the guest's own next initramfs must keep the drivers"))
+    for path in _conf_files(reader):
+        changes += edit(reader, path, lambda text: _rename(text, renamer),
+                        "an initramfs waits in vain for a resume device under its old name")
+    return tuple(changes)
+
+
+def loads(initramfs: Initramfs, driver: str) -> str | None:
+    text = (initramfs.read("conf/modules") or b"").decode("utf-8", "surrogateescape")
+    return "conf/modules" if driver in _listed(text) else None
+
+
+def additions(initramfs: Initramfs, renamer: Renamer,
+              drivers: Sequence[str]) -> Mapping[str, bytes]:
+    files: dict[str, bytes] = {}
+    conf = [name for name in initramfs.below("conf") if name.startswith(("conf/conf.d/",
+            "conf/param.conf", "conf/initramfs.conf"))]
+    for name in ("conf/modules", *conf):
+        before = (initramfs.read(name) or b"").decode("utf-8", "surrogateescape")
+        after = _with_modules(before, drivers) if name == "conf/modules" else _rename(
+            before, renamer)
+        if after != before:
+            files[name] = to_bytes(after)
+    return files
+
+
+def rebuild(reader: Reader, kernel: Kernel) -> tuple[tuple[Change, ...], RunInGuest]:
+    """MODULES=dep collects what the machine needs on which update-initramfs runs, and here that is
+    the appliance: MODULES=most overrides it."""
+    setting = "most"
+    for path in _conf_files(reader):
+        for match in _SETTING.finditer(read_text(reader, path) or ""):
+            setting = match["value"]
+    override: tuple[Change, ...] = ()
+    if setting == "dep":
+        override = (WriteFile(_OVERRIDE, b"# written by imgconv: MODULES=dep would have left out "
+                              b"the drivers of the other bus\nMODULES=most\n",
+                              None, "MODULES=dep would look at the appliance's devices"),)
+    return override, RunInGuest(("update-initramfs", "-u", "-k", kernel.release),
+                                f"build the initramfs of {kernel.release} with the drivers")

@@ -1,0 +1,44 @@
+"""What the module of an initramfs tool looks like: one file a tool."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from imgconv.guest.protocols import Reader
+from imgconv.linux.device_names import Renamer
+from imgconv.linux.initramfs.cpio import Initramfs
+from imgconv.linux.kernels import Kernel
+from imgconv.model import Change, RunInGuest, WriteFile
+
+
+class InitramfsTool(Protocol):
+    """A module of this package."""
+
+    NAME: str
+
+    def detect(self, reader: Reader) -> bool:
+        """Whether this tool is installed in the guest."""
+        ...
+
+    def persist(self, reader: Reader, renamer: Renamer,
+                drivers: Sequence[str]) -> tuple[WriteFile, ...]:
+        """Configuration edits that keep `drivers` (and the right names of disks) in every
+        initramfs that the guest builds itself from now on."""
+        ...
+
+    def loads(self, initramfs: Initramfs, driver: str) -> str | None:
+        """What, inside `initramfs`, this tool's own scripts load `driver` by ("conf/modules"); None
+        when nothing does. udev is not meant: it is the same for all tools."""
+        ...
+
+    def additions(self, initramfs: Initramfs, renamer: Renamer,
+                  drivers: Sequence[str]) -> Mapping[str, bytes]:
+        """Files (name -> content) that, added to `initramfs`, make its scripts load `drivers` and
+        look for disks by the right names; {} when all is well already."""
+        ...
+
+    def rebuild(self, reader: Reader, kernel: Kernel) -> tuple[tuple[Change, ...], RunInGuest]:
+        """The guest's own command that builds the initramfs of `kernel` anew, and the edits it
+        needs to come out right in the appliance, whose devices are not the guest's."""
+        ...

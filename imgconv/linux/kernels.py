@@ -1,0 +1,85 @@
+"""The kernels that a guest's boot loader offers, and which disks each can drive."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from imgconv.guest.protocols import Reader
+from imgconv.linux import modules
+from imgconv.linux.bootloader.entry import BootEntry
+from imgconv.linux.modules import ModuleTree
+from imgconv.model import Bus
+
+#: The drivers a guest needs to reach its disks on each bus. The PCI transport is virtio's own;
+#: a disk on virtio-scsi is a SCSI disk.
+DRIVERS: dict[Bus, tuple[str, ...]] = {
+    Bus.VIRTIO_BLK: ("virtio_pci", "virtio_blk"),
+    Bus.VIRTIO_SCSI: ("virtio_pci", "virtio_scsi", "sd_mod"),
+    Bus.SATA: ("ahci", "sd_mod"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A kernel that can be booted: every boot entry with the same image and initramfs."""
+
+    release: str
+    image: str
+    initrds: tuple[str, ...]
+    tree: ModuleTree
+    entries: tuple[BootEntry, ...]
+
+    @property
+    def initramfs(self) -> str | None:
+        """The one with the drivers: the last, because microcode images go first."""
+        return self.initrds[-1] if self.initrds else None
+
+    def can_drive(self, bus: Bus) -> bool:
+        """Whether this kernel's drivers for `bus` exist at all, in it or as modules.
+
+        Without an initramfs only what is built in helps to find the root filesystem.
+        """
+        drivers = DRIVERS.get(bus, ())
+        if self.initrds:
+            return self.tree.has(*drivers)
+        return all(self.tree.state(name) == "built in" for name in drivers)
+
+
+def release_of(reader: Reader, image: str) -> str | None:
+    """The release ("6.1.0-13-amd64") of the kernel file at `image`, None when it is no kernel.
+
+    An x86 bzImage holds it in its header (Documentation/arch/x86/boot.rst: "HdrS" at 0x202, the
+    version string's offset less 0x200 at 0x20E); else it is taken from the file's name.
+    """
+    head = reader.read_range(image, 0, 1 << 16)
+    if head[0x202:0x206] == b"HdrS":
+        (offset,) = struct.unpack_from("<H", head, 0x20E)
+        text = head[offset + 0x200:offset + 0x280].split(b"\0")[0].decode("ascii", "replace")
+        words = text.split()
+        if offset and words and re.fullmatch(r"\d+\.\d+[\w.+~-]*", words[0]):
+            return words[0]
+    match = re.fullmatch(r"(?:vmlinu[xz]|kernel|Image)-(?P<release>\d+\.\d+[\w.+~-]*)",
+                         image.rpartition("/")[2])
+    return match["release"] if match else None
+
+
+def offered(reader: Reader, entries: Iterable[BootEntry]) -> tuple[Kernel, ...]:
+    """The kernels of `entries`, in the boot loader's order; memory testers and such left out."""
+    groups: dict[tuple[str, tuple[str, ...]], list[BootEntry]] = {}
+    for entry in entries:
+        groups.setdefault((entry.kernel, entry.initrds), []).append(entry)
+    trees: dict[str, ModuleTree] = {}
+    kernels = []
+    for (image, initrds), group in groups.items():
+        if reader.size(image) is None:
+            continue
+        release = release_of(reader, image)
+        if release is None:
+            continue
+        tree = trees.setdefault(release, modules.read(reader, release))
+        if tree.paths or tree.builtin:
+            kernels.append(Kernel(release, image, initrds, tree, tuple(group)))
+    return tuple(kernels)

@@ -1,0 +1,76 @@
+"""What a kernel module says of itself: the `.modinfo` section of its ELF file.
+
+This is the independent witness for verification: modules.dep is an index that someone wrote, but
+`depends=` and `vermagic=` inside the module are what the kernel itself goes by.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from imgconv.errors import HostileInput
+from imgconv.linux.initramfs import compression
+
+#: The largest modules of distributions (amdgpu) are about 30 MiB unpacked.
+LIMIT = 128 << 20
+
+#: ELF e_machine -> the word libguestfs uses for the architecture.
+_MACHINES = {3: "i386", 62: "x86_64", 40: "arm", 183: "aarch64", 21: "ppc64", 22: "s390x",
+             243: "riscv64"}
+
+
+@dataclass(frozen=True, slots=True)
+class ModInfo:
+    """`release` is the kernel release of vermagic ("6.1.0-13-amd64"), "" when there is none."""
+
+    name: str
+    arch: str
+    depends: tuple[str, ...]
+    aliases: tuple[str, ...]
+    release: str
+
+
+def read(content: bytes) -> ModInfo:
+    """Read a module, compressed or not. Raises HostileInput when it is no kernel module."""
+    data = compression.decompress_file(content, LIMIT)
+    try:
+        arch, section = _modinfo_section(data)
+    except (struct.error, IndexError) as error:
+        raise HostileInput(f"a kernel module is damaged: {error}") from error
+    values: dict[str, list[str]] = {}
+    for item in section.split(b"\0"):
+        key, separator, value = item.decode("utf-8", "replace").partition("=")
+        if separator:
+            values.setdefault(key, []).append(value)
+    depends = tuple(name for text in values.get("depends", []) for name in text.split(",") if name)
+    vermagic = values.get("vermagic", [""])[0].split()
+    return ModInfo(name=normalise(values.get("name", [""])[0]), arch=arch,
+                   depends=tuple(normalise(name) for name in depends),
+                   aliases=tuple(values.get("alias", [])), release=vermagic[0] if vermagic else "")
+
+
+def normalise(name: str) -> str:
+    """The kernel takes "-" and "_" in module names for the same."""
+    return name.replace("-", "_")
+
+
+def _modinfo_section(data: bytes) -> tuple[str, bytes]:
+    if data[:4] != b"\x7fELF" or data[4] not in (1, 2) or data[5] not in (1, 2):
+        raise HostileInput("a kernel module is no ELF file")
+    wide, order = data[4] == 2, "<" if data[5] == 1 else ">"
+    (machine,) = struct.unpack_from(order + "H", data, 18)
+    (table,) = struct.unpack_from(order + ("Q" if wide else "I"), data, 40 if wide else 32)
+    entry_size, count, names_index = struct.unpack_from(order + "3H", data, 58 if wide else 46)
+    layout = order + ("IIQQQQ" if wide else "IIIIII")
+
+    def section(index: int) -> tuple[int, bytes]:
+        name, _, _, _, offset, size = struct.unpack_from(layout, data, table + index * entry_size)
+        return name, data[offset:offset + size]
+
+    names = section(names_index)[1]
+    for index in range(count):
+        name, content = section(index)
+        if names[name:name + 9] == b".modinfo\0":
+            return _MACHINES.get(machine, f"ELF machine {machine}"), content
+    raise HostileInput("a kernel module has no .modinfo section")

@@ -1,0 +1,266 @@
+"""The core types. READ FIRST.
+
+Everything that flows through `pipeline.py` is one of these: frozen, slotted, tuples inside. An
+`Image` is opened, an `Inspection` says what is on it, a `Plan` is a list of `Change`s, `Finding`s
+say what was proven of the result, and a `Machine` is the virtual machine that fits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+
+class Names(StrEnum):
+    """How the guest names its disks afterwards (`--names`)."""
+
+    UUID = "uuid"
+    DEVICE = "device"
+
+
+class InitramfsMode(StrEnum):
+    """How drivers get into the initramfs (`--initramfs`)."""
+
+    AUTO = "auto"
+    SPLICE = "splice"
+    REBUILD = "rebuild"
+
+
+class Bus(StrEnum):
+    """What the guest's disks hang on."""
+
+    VIRTIO_BLK = "virtio-blk"
+    VIRTIO_SCSI = "virtio-scsi"
+    SATA = "sata"
+    IDE = "ide"
+
+    @property
+    def is_virtio(self) -> bool:
+        return self in (Bus.VIRTIO_BLK, Bus.VIRTIO_SCSI)
+
+    @property
+    def disk_prefix(self) -> str:
+        """The letters that today's Linux kernels begin a disk's name with: libata is sd."""
+        return "vd" if self is Bus.VIRTIO_BLK else "sd"
+
+
+class Firmware(StrEnum):
+    BIOS = "bios"
+    UEFI = "uefi"
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A disk image as it was opened.
+
+    `format` is QEMU's driver name (raw, qcow2, vmdk, vdi, vhdx, vpc); `virtual_size` is in bytes.
+    `references` are the other host files it is made of: backing files, extents, a data file.
+    """
+
+    path: Path
+    format: str
+    virtual_size: int
+    references: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the user asked of the conversion (not of the command line around it)."""
+
+    names: Names = Names.UUID
+    block: Bus = Bus.VIRTIO_BLK
+    initramfs: InitramfsMode = InitramfsMode.AUTO
+    root: str | None = None
+
+
+# --- what is on the disk ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Filesystem:
+    """One block device of the guest with something on it.
+
+    `device` is the appliance's name for it (/dev/sda1, /dev/vg/root); the appliance names the
+    disks sda, sdb... in the order in which they were given. `type` is blkid's word (ext4, swap,
+    crypto_LUKS, LVM2_member...), "" when it holds nothing known.
+    """
+
+    device: str
+    type: str
+    uuid: str = ""
+    label: str = ""
+    partuuid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A filesystem of the guest and the guest's own path for it."""
+
+    device: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class LinuxOs:
+    distro: str
+    product: str
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowsOs:
+    product: str
+    version: str = ""
+    systemroot: str = "/Windows"
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What a disk (or the several disks of one guest) holds.
+
+    `arch` is libguestfs' word (x86_64, i386, aarch64...); `filesystems` covers partitions, LVM
+    and swap; `mounts` are in the order in which they must be mounted.
+    """
+
+    root: str
+    arch: str
+    firmware: Firmware
+    filesystems: tuple[Filesystem, ...]
+    mounts: tuple[Mount, ...]
+    os: LinuxOs | WindowsOs
+
+
+# --- what will be done --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class WriteFile:
+    """Replace (or create, when `before` is None) a file; owner, mode and labels are kept."""
+
+    path: str
+    content: bytes
+    before: bytes | None
+    why: str
+    mode: int = 0o644
+
+
+@dataclass(frozen=True, slots=True)
+class AppendFile:
+    """Add bytes at the end of an existing file; `summary` says in words what they are."""
+
+    path: str
+    content: bytes
+    why: str
+    summary: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunInGuest:
+    """Run the guest's own program inside the appliance, in the guest's root."""
+
+    argv: tuple[str, ...]
+    why: str
+
+
+Change = WriteFile | AppendFile | RunInGuest
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What the guest can drive; before verification a claim, after it a proven one.
+
+    `virtio_1_0` is False where the guest's drivers only know the legacy (0.9) interface.
+    `reason` says why `block` is not what was asked for.
+    """
+
+    block: Bus
+    net: bool = False
+    rng: bool = False
+    balloon: bool = False
+    virtio_1_0: bool = True
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    changes: tuple[Change, ...]
+    capabilities: Capabilities
+    warnings: tuple[str, ...] = ()
+
+
+# --- what came of it ----------------------------------------------------------------------------
+
+
+class Level(StrEnum):
+    PROVEN = "proven"
+    WARNING = "warning"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One boot-critical fact of the disk as it is now, with what shows it."""
+
+    level: Level
+    subject: str
+    message: str
+    evidence: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """A disk of the machine: QEMU never probes, so the format always goes along."""
+
+    path: Path
+    format: str
+
+
+@dataclass(frozen=True, slots=True)
+class Nic:
+    """`model` is QEMU's device name; `backend` is user, tap or bridge=NAME; `mac` "" is QEMU's."""
+
+    model: str
+    backend: str = "user"
+    mac: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """The virtual machine that fits the guest; `memory` is in MiB, `cpu` is QEMU's model name.
+
+    `notes` are sentences for the user, such as why the disk is not on virtio.
+    """
+
+    name: str
+    arch: str
+    machine_type: str
+    firmware: Firmware
+    cpu: str
+    cpus: int
+    memory: int
+    bus: Bus
+    disks: tuple[Disk, ...]
+    nics: tuple[Nic, ...]
+    rng: bool = False
+    balloon: bool = False
+    localtime: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything there is to say about one guest; `seconds` has the duration of each phase."""
+
+    images: tuple[Image, ...]
+    inspection: Inspection | None = None
+    plan: Plan | None = None
+    findings: tuple[Finding, ...] = ()
+    machine: Machine | None = None
+    committed: bool = False
+    outputs: tuple[Path, ...] = ()
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def proven(self) -> bool:
+        return bool(self.findings) and all(f.level is not Level.FAILED for f in self.findings)

@@ -1,0 +1,243 @@
+"""The phases of a conversion. READ SECOND.
+
+open -> inspect -> plan -> apply -> verify -> commit -> emit, served by one appliance.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from imgconv import emit, host, linux, machine
+from imgconv.disk import commit, formats, lock, overlay
+from imgconv.errors import CannotConvert, UsageError
+from imgconv.guest import appliance
+from imgconv.guest.inspection import inspect
+from imgconv.guest.protocols import Guest, Reader
+from imgconv.model import (
+    AppendFile,
+    Bus,
+    Capabilities,
+    Disk,
+    Finding,
+    Image,
+    Inspection,
+    Level,
+    LinuxOs,
+    Machine,
+    Options,
+    Plan,
+    Report,
+    RunInGuest,
+    WriteFile,
+)
+from imgconv.verify import linux as verify_linux
+
+PHASES = ("open", "launch", "inspect", "plan", "apply", "verify", "commit", "emit")
+
+#: Told the phase that has begun, and, where it is known, the fraction of it that is done (0..1).
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One guest to convert: `disks` in order; `output` None means in place.
+
+    `output` is a file for one disk and an existing folder for several. `net`, `memory` (MiB) and
+    `cpus` are for the machine; `force` replaces an existing output; `emit` names emitters.
+    """
+
+    disks: tuple[Path, ...]
+    options: Options = field(default_factory=Options)
+    output: Path | None = None
+    output_format: str | None = None
+    input_format: str | None = None
+    allow_external_files: bool = False
+    dry_run: bool = False
+    force: bool = False
+    emit: tuple[str, ...] = ("qemu",)
+    net: str = "user"
+    memory: int | None = None
+    cpus: int | None = None
+
+
+def virtio_ize(job: Job, progress: Progress = lambda phase, fraction: None) -> Report:
+    """Convert one guest. The sources are untouched until everything is proven.
+
+    Returns the report, whose `proven` says whether the result was committed (a dry run never is).
+    Raises ImgconvError; then the sources are as they were.
+    """
+    clock = _Clock(progress)
+    emit.check_names(job.emit)
+    with clock.phase("open"):
+        images = open_images(job, writable=job.output is None and not job.dry_run)
+        outputs = _outputs(job, images)
+    with lock.locked(images, writable=job.output is None and not job.dry_run), \
+            overlay.workspace() as workspace:
+        fingerprints = [commit.fingerprint(image) for image in images]
+        overlays = [overlay.create(image, workspace) for image in images]
+        with clock.launched(overlays, writable=True) as guest:
+            with clock.phase("inspect"):
+                inspection = inspect(guest, job.options.root)
+                guest.mount(inspection.mounts, writable=True)
+            with clock.phase("plan"):
+                plan = planned(guest, inspection, job.options)
+            report = Report(images, inspection, plan, seconds=clock.seconds)
+            if job.dry_run:
+                return report
+            with clock.phase("apply"):
+                apply(guest, plan)
+            with clock.phase("verify"):
+                guest.reread(inspection.mounts)
+                findings = verified(guest, inspection, job.options, plan)
+        report = replace(report, findings=findings)
+        if not report.proven:
+            return report
+        virtual = _machine(job, inspection, plan.capabilities,
+                           tuple(Disk(path, fmt) for path, fmt in outputs))
+        with clock.phase("commit"):
+            if job.output is not None:
+                for layer, (path, fmt) in zip(overlays, outputs, strict=True):
+                    commit.export(layer, path, fmt, clock.fraction("commit"), force=job.force)
+            elif plan.changes:
+                commit.commit(list(zip(images, overlays, strict=True)), fingerprints)
+    with clock.phase("emit"):
+        written = emit.write_all(virtual, job.emit)
+    return replace(report, machine=virtual, committed=bool(plan.changes or job.output),
+                   outputs=(*(path for path, _ in outputs), *written))
+
+
+def fitting_machine(job: Job, progress: Progress) -> Machine:
+    """The machine for the guest as it is now: on the old bus unless it is proven ready for the new.
+    """
+    with opened(job, progress) as (images, reader, inspection):
+        progress("verify", 0.0)
+        if not isinstance(inspection.os, LinuxOs):
+            raise _no_windows(inspection)
+        capabilities = linux.capabilities(reader, job.options.block)
+        findings = verify_linux.verify(reader, inspection, Plan((), capabilities))
+        failed = next((f for f in findings if f.level is Level.FAILED), None)
+        if failed is not None:
+            capabilities = replace(capabilities, block=linux.old_bus(reader),
+                                   reason=f"{failed.subject}: {failed.message}")
+    disks = tuple(Disk(image.path, image.format) for image in images)
+    return _machine(job, inspection, capabilities, disks)
+
+
+def _machine(job: Job, inspection: Inspection, capabilities: Capabilities,
+             disks: tuple[Disk, ...]) -> Machine:
+    return machine.choose(inspection, capabilities, disks, name=disks[0].path.name, net=job.net,
+                          memory=job.memory, cpus=job.cpus)
+
+
+@contextmanager
+def opened(job: Job, progress: Progress) -> Iterator[tuple[tuple[Image, ...], Guest, Inspection]]:
+    """The guest of `job` mounted read-only, for the commands that only look."""
+    clock = _Clock(progress)
+    with clock.phase("open"):
+        images = open_images(job, writable=False)
+    with lock.locked(images, writable=False), clock.launched(images, writable=False) as guest:
+        with clock.phase("inspect"):
+            inspection = inspect(guest, job.options.root)
+            guest.mount(inspection.mounts, writable=False)
+        yield images, guest, inspection
+
+
+def open_images(job: Job, *, writable: bool) -> tuple[Image, ...]:
+    if not job.disks:
+        raise UsageError("no disk was given")
+    return tuple(formats.open_image(path, input_format=job.input_format, writable=writable,
+                                    allow_external_files=job.allow_external_files)
+                 for path in job.disks)
+
+
+def planned(reader: Reader, inspection: Inspection, options: Options) -> Plan:
+    """What to change. Raises CannotConvert."""
+    if isinstance(inspection.os, LinuxOs):
+        return linux.plan(reader, inspection, options)
+    raise _no_windows(inspection)
+
+
+def apply(guest: Guest, plan: Plan) -> None:
+    """Carry the changes out, in the plan's order."""
+    for change in plan.changes:
+        match change:
+            case WriteFile():
+                guest.write(change.path, change.content, change.mode)
+            case AppendFile():
+                guest.append(change.path, change.content)
+            case RunInGuest():
+                guest.run(change.argv)
+
+
+def verified(reader: Reader, inspection: Inspection, options: Options,
+             plan: Plan) -> tuple[Finding, ...]:
+    """Everything proven, or not, of the guest as it is on the disk after `plan`."""
+    return (*verify_linux.verify(reader, inspection, plan),
+            verify_linux.planned_again(reader, inspection, options))
+
+
+def proof(reader: Reader, inspection: Inspection, bus: Bus) -> tuple[Finding, ...]:
+    """What is proven, or not, of a guest that nobody has just converted. Raises CannotConvert."""
+    if not isinstance(inspection.os, LinuxOs):
+        raise _no_windows(inspection)
+    return verify_linux.verify(reader, inspection, Plan((), Capabilities(bus)))
+
+
+def _no_windows(inspection: Inspection) -> CannotConvert:
+    return CannotConvert(f"{inspection.os.product}: Windows guests cannot be converted yet",
+                         hint="this version of imgconv converts Linux guests")
+
+
+#: What the ending of an output's name says about its format, when --format does not.
+_SUFFIXES = {".qcow2": "qcow2", ".raw": "raw", ".img": "raw", ".vmdk": "vmdk", ".vhdx": "vhdx",
+             ".vdi": "vdi", ".vhd": "vpc", ".vpc": "vpc"}
+
+
+def _outputs(job: Job, images: Sequence[Image]) -> list[tuple[Path, str]]:
+    """Where each disk ends up, and in which format. Raises UsageError."""
+    if job.output is None:
+        if job.output_format is not None:
+            raise UsageError("--format is the format of a copy",
+                             hint="say where the copy goes: -o OUTPUT")
+        return [(image.path, image.format) for image in images]
+    if not job.output.is_dir():
+        if len(images) > 1:
+            raise UsageError(f"{len(images)} disks need a folder to be written to",
+                             hint="make it, and give it as -o FOLDER")
+        fmt = job.output_format or _SUFFIXES.get(job.output.suffix.lower(), "qcow2")
+        return [(job.output, fmt)]
+    fmt = job.output_format or "qcow2"
+    suffix = next(ending for ending, name in _SUFFIXES.items() if name == fmt)
+    return [(job.output / (image.path.stem + suffix), fmt) for image in images]
+
+
+class _Clock:
+    """Times the phases and passes them on to `progress`."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.seconds: dict[str, float] = {}
+        self._progress = progress
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        self._progress(name, 0.0)
+        start = time.monotonic()
+        yield
+        self.seconds[name] = time.monotonic() - start
+        self._progress(name, 1.0)
+
+    def fraction(self, name: str) -> Callable[[float], None]:
+        return lambda fraction: self._progress(name, fraction)
+
+    @contextmanager
+    def launched(self, images: Sequence[Image], *, writable: bool) -> Iterator[appliance.Appliance]:
+        kvm = host.kvm_usable().usable
+        with ExitStack() as stack:
+            with self.phase("launch"):
+                guest = stack.enter_context(
+                    appliance.launch(images, writable=writable, tcg=not kvm))
+            yield guest

@@ -1,0 +1,1 @@
+"""Verification: a Reader and a Plan become Findings; one module an operating system."""
