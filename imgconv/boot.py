@@ -109,7 +109,7 @@ _DOWN = _signs(
     (r"grub rescue>", "GRUB did not find its files"),
     (r"No bootable device|not a bootable disk|could not read the boot disk",  # SeaBIOS
      "the firmware found nothing to boot"),
-    (r"BdsDxe: No bootable option.*", "the firmware found nothing to boot"),  # EDK2
+    (r"UEFI Interactive Shell|BdsDxe: No bootable option", "the firmware found nothing to boot"),
     settle=SETTLE,
 )
 

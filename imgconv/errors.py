@@ -36,6 +36,10 @@ class NotProven(ImgconvError):
     exit_code = 4
 
 
+class CommitFailed(ImgconvError):
+    """Writing the source failed half-way; the overlay that completes it is kept."""
+
+
 class GuestFileMissing(ImgconvError):
     """A path does not exist in the guest (or is not of the kind that was asked for)."""
 

@@ -15,6 +15,7 @@ from imgconv import emit, host, linux, machine
 from imgconv.disk import commit, formats, lock, overlay
 from imgconv.errors import CannotConvert, UsageError
 from imgconv.guest import appliance
+from imgconv.guest.cached import Cached
 from imgconv.guest.inspection import inspect
 from imgconv.guest.protocols import Guest, Reader
 from imgconv.model import (
@@ -84,7 +85,7 @@ def virtio_ize(job: Job, progress: Progress = lambda phase, fraction: None) -> R
                 inspection = inspect(guest, job.options.root)
                 guest.mount(inspection.mounts, writable=True)
             with clock.phase("plan"):
-                plan = planned(guest, inspection, job.options)
+                plan = planned(Cached(guest), inspection, job.options)
             report = Report(images, inspection, plan, seconds=clock.seconds)
             if job.dry_run:
                 return report
@@ -92,7 +93,7 @@ def virtio_ize(job: Job, progress: Progress = lambda phase, fraction: None) -> R
                 apply(guest, plan)
             with clock.phase("verify"):
                 guest.reread(inspection.mounts)
-                findings = verified(guest, inspection, job.options, plan)
+                findings = verified(Cached(guest), inspection, job.options, plan)
         report = replace(report, findings=findings)
         if not report.proven:
             return report
@@ -134,7 +135,7 @@ def _machine(job: Job, inspection: Inspection, capabilities: Capabilities,
 
 
 @contextmanager
-def opened(job: Job, progress: Progress) -> Iterator[tuple[tuple[Image, ...], Guest, Inspection]]:
+def opened(job: Job, progress: Progress) -> Iterator[tuple[tuple[Image, ...], Reader, Inspection]]:
     """The guest of `job` mounted read-only, for the commands that only look."""
     clock = _Clock(progress)
     with clock.phase("open"):
@@ -143,7 +144,7 @@ def opened(job: Job, progress: Progress) -> Iterator[tuple[tuple[Image, ...], Gu
         with clock.phase("inspect"):
             inspection = inspect(guest, job.options.root)
             guest.mount(inspection.mounts, writable=False)
-        yield images, guest, inspection
+        yield images, Cached(guest), inspection
 
 
 def open_images(job: Job, *, writable: bool) -> tuple[Image, ...]:

@@ -54,8 +54,7 @@ def virtio_ize(
         "--force", help="Replace an output that exists already.")] = False,
     as_json: JsonOption = False, verbose: VerboseOption = False, log_file: LogFileOption = None,
 ) -> None:
-    """Make a guest boot from virtio: drivers, initramfs, fstab, boot loader; proven; with its
-    QEMU command.
+    """Make a guest boot from virtio, prove it, and write the QEMU command for it.
 
     Works in place by default. The disk is written only after everything is proven.
     """
@@ -68,6 +67,8 @@ def virtio_ize(
         options=Options(names=names, block=block, initramfs=initramfs, root=root),
         allow_external_files=allow_external_files, dry_run=dry_run, force=force, net=net,
         emit=tuple(dict.fromkeys(["qemu", *emit])), memory=memory, cpus=cpus)
+    if not as_json:
+        show.accelerator()
     with bar(pipeline.PHASES, shown=not as_json) as progress:
         report = pipeline.virtio_ize(job, progress)
     if as_json:

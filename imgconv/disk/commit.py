@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import tempfile
 import threading
@@ -13,7 +14,7 @@ from pathlib import Path
 from imgconv.disk import qemu_img
 from imgconv.disk.formats import FORMATS
 from imgconv.disk.overlay import require_space
-from imgconv.errors import ImgconvError, UsageError
+from imgconv.errors import CommitFailed, ImgconvError, UsageError
 from imgconv.model import Image
 from imgconv.run import run
 
@@ -40,7 +41,8 @@ def commit(overlays: Sequence[tuple[Image, Image]], fingerprints: Sequence[Finge
 
     This is the one place where a user's image is written; the undo pack and the journal belong
     here, around the loop. Until then: the overlay is left whole (-d), so a commit that was
-    killed can be completed by repeating it. Signals wait until every disk is done.
+    killed can be completed by repeating it, and CommitFailed keeps the workspace. Signals wait
+    until every disk is done.
 
     `fingerprints` are the sources', in the same order. Raises ImgconvError, before anything is
     written, when a source has changed since or its filesystem may fill up.
@@ -50,9 +52,20 @@ def commit(overlays: Sequence[tuple[Image, Image]], fingerprints: Sequence[Finge
     _check_room(overlays)
     with uninterrupted():
         for source, overlay in overlays:
-            run(["qemu-img", "commit", "-q", "-d", "-f", overlay.format, overlay.path])
-            for path in (source.path, *source.references):
-                _fsync(path)
+            try:
+                run(["qemu-img", "commit", "-q", "-d", "-f", overlay.format, overlay.path])
+                for path in (source.path, *source.references):
+                    _fsync(path)
+            except ImgconvError as error:
+                raise _half_written(source, overlays, error) from error
+
+
+def _half_written(source: Image, overlays: Sequence[tuple[Image, Image]],
+                  error: ImgconvError) -> CommitFailed:
+    finish = " && ".join(shlex.join(["qemu-img", "commit", "-d", "-f", overlay.format,
+                                     str(overlay.path)]) for _, overlay in overlays)
+    return CommitFailed(f"{source.path} is written only in part: {error.message}",
+                        hint=f"mend the cause and finish it, before anything uses it: {finish}")
 
 
 def export(overlay: Image, output: Path, fmt: str, progress: Callable[[float], None], *,

@@ -197,7 +197,7 @@ def _backing_format(path: Path, backing: Path, named: Named, homes: tuple[Path, 
         raise ImgconvError(f"{path}: its backing file has the unsupported format {fmt!r}",
                            hint="flatten it: "
                            f"qemu-img convert -f qcow2 -O qcow2 {_quoted(path)} flat.qcow2")
-    # QEMU before 8.2 forgets that the parent of a vmdk is a vmdk, and probes it
+    # An older QEMU may probe the parent of a vmdk, which is always a vmdk
     if named.is_vmdk and _detected(backing) != "vmdk":
         raise ImgconvError(f"{path}: its parent {backing} is no vmdk image",
                            hint="give back the parent it was made from")

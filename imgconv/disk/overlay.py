@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
-from imgconv.errors import ImgconvError
+from imgconv.errors import CommitFailed, ImgconvError
 from imgconv.model import Image
 from imgconv.run import run
 
@@ -23,19 +23,27 @@ _MAX_BACKING_NAME = 1023  # QEMU's limit in the qcow2 header, in bytes
 def workspace(directory: Path | None = None) -> Iterator[Path]:
     """A new directory of mode 0700, removed however the block ends; Ctrl-C included.
 
-    It is made in `directory`, by default where `tempfile` puts things ($TMPDIR, /tmp). Raises
-    ImgconvError when it cannot be made or less than 256 MiB are free there.
+    Only CommitFailed keeps it, because then the overlays in it are needed. It is made in
+    `directory`, by default where `tempfile` puts things ($TMPDIR, /tmp). Raises ImgconvError when
+    it cannot be made or less than 256 MiB are free there.
     """
     place = directory or Path(tempfile.gettempdir())
     require_space(place, _WORK_BYTES, "work on the disk's overlay",
                   "make room, or name another directory: TMPDIR=/path imgconv ...")
     try:
-        made = tempfile.TemporaryDirectory(prefix="imgconv-", dir=place, ignore_cleanup_errors=True)
+        made = Path(tempfile.mkdtemp(prefix="imgconv-", dir=place))
     except OSError as error:
         raise ImgconvError(f"no temporary directory can be made in {place}: {error.strerror}",
                            hint="name another: TMPDIR=/path imgconv ...") from error
-    with made as name:
-        yield Path(name)
+    try:
+        yield made
+    except CommitFailed:
+        raise
+    except BaseException:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
+    else:
+        shutil.rmtree(made, ignore_errors=True)
 
 
 def create(image: Image, directory: Path) -> Image:

@@ -166,10 +166,6 @@ def launch(images: Sequence[Image], *, writable: bool, tcg: bool,
 
 def _listen(handle: Any, guestfs: Any, progress: Callable[[float], None] | None) -> None:  # noqa: ANN401
     """Send guestfs' own messages to the log, and its launch progress to `progress`."""
-    verbose = log.isEnabledFor(logging.DEBUG)
-    handle.set_trace(verbose)
-    handle.set_verbose(False)
-
     def message(event: int, _handle: int, text: str, _values: Sequence[int]) -> None:
         log.debug("guestfs: %s", text.rstrip())
 
@@ -181,3 +177,5 @@ def _listen(handle: Any, guestfs: Any, progress: Callable[[float], None] | None)
     handle.set_event_callback(message, guestfs.EVENT_TRACE | guestfs.EVENT_LIBRARY
                               | guestfs.EVENT_WARNING)
     handle.set_event_callback(bar, guestfs.EVENT_PROGRESS)
+    # Last, because without a callback a trace goes to stderr.
+    handle.set_trace(log.isEnabledFor(logging.DEBUG))

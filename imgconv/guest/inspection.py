@@ -48,7 +48,10 @@ def _os(appliance: Appliance, root: str) -> LinuxOs | WindowsOs:
     version = f"{appliance.call('inspect_get_major_version', root)}." \
               f"{appliance.call('inspect_get_minor_version', root)}"
     if kind == "linux":
-        return LinuxOs(str(appliance.call("inspect_get_distro", root)), product, version)
+        distro = str(appliance.call("inspect_get_distro", root))
+        # Of a Debian without lsb_release libguestfs only knows the number.
+        named = product if any(map(str.isalpha, product)) else f"{distro.capitalize()} {product}"
+        return LinuxOs(distro, named, version)
     if kind == "windows":
         return WindowsOs(product, version, appliance.call("inspect_get_windows_systemroot", root))
     raise CannotConvert(f"this is a {kind} guest ({product})",

@@ -67,6 +67,7 @@ def test_booted(line: bytes) -> None:
     b"mount: mounting /dev/sda1 on /sysroot failed: No such file or directory\n",
     b"ERROR: device 'UUID=2c0c' not found. Skipping fsck.\n",
     b"BdsDxe: No bootable option or device was found.\n",
+    b"\x1b[0m\x1b[37m\x1b[40mUEFI Interactive Shell v2.2\r\nEDK II\r\n",
 ])
 def test_not_booted(line: bytes) -> None:
     assert watched(line).verdict is Verdict.NOT_BOOTED
@@ -200,8 +201,8 @@ def qemu_processes() -> list[str]:
 ], ids=["booted", "panic", "empty", "mute"])
 def test_boot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sector: bytes, verdict: Verdict,
               reason: str) -> None:
-    monkeypatch.setattr(boot, "_DOWN", tuple(s._replace(settle=0) for s in boot._DOWN))
-    monkeypatch.setattr(boot, "_UP", tuple(s._replace(settle=0) for s in boot._UP))
+    monkeypatch.setattr(boot, "_DOWN", tuple(s._replace(settle=0.2) for s in boot._DOWN))
+    monkeypatch.setattr(boot, "_UP", tuple(s._replace(settle=0.2) for s in boot._UP))
     images, workspace = tmp_path / "images", tmp_path / "work"
     images.mkdir()
     workspace.mkdir()

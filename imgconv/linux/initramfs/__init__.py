@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from imgconv.errors import HostileInput, ImgconvError
 from imgconv.guest.protocols import Reader
 from imgconv.linux.device_names import Renamer
@@ -26,9 +28,15 @@ def read(reader: Reader, path: str) -> cpio.Initramfs:
     Raises GuestFileMissing, HostileInput.
     """
     try:
-        return cpio.read(reader.read(path, compression.LIMIT))
+        return _parsed(reader.read(path, compression.LIMIT))
     except HostileInput as error:
         raise HostileInput(f"{path}: {error.message}", hint=error.hint) from error
+
+
+@lru_cache(maxsize=2)
+def _parsed(content: bytes) -> cpio.Initramfs:
+    """Verification asks several times for one initramfs."""
+    return cpio.read(content)
 
 
 def plan(reader: Reader, kernel: Kernel, arch: str, renamer: Renamer, tool: InitramfsTool,

@@ -14,8 +14,8 @@ import pytest
 from imgconv.disk import qemu_img
 from imgconv.disk.commit import commit, export, fingerprint, uninterrupted
 from imgconv.disk.formats import open_image
-from imgconv.disk.overlay import create
-from imgconv.errors import ImgconvError, UsageError
+from imgconv.disk.overlay import create, workspace
+from imgconv.errors import CommitFailed, ImgconvError, UsageError
 from imgconv.model import Image
 from imgconv.run import CommandFailed
 from tests.unit.disk.images import MIB, WRITABLE_FORMATS, content, digest, make, same, write
@@ -214,3 +214,14 @@ def test_export_where_there_is_no_room(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(qemu_img, "measure", lambda path, fmt: 1 << 60)
     with pytest.raises(ImgconvError, match="MiB are needed to write copy"):
         export(overlay, tmp_path / "copy", "raw", lambda fraction: None)
+
+
+def test_a_commit_that_fails_half_way_keeps_the_overlay(tmp_path: Path) -> None:
+    source = opened(tmp_path / "disk.qcow2")
+    with pytest.raises(CommitFailed, match="only in part") as caught, \
+            workspace(tmp_path) as work:  # noqa: PT012
+        layer = create(source, work)
+        layer.path.write_bytes(b"no longer a qcow2")
+        commit([(source, layer)], [fingerprint(source)])
+    assert layer.path.exists()
+    assert str(layer.path) in caught.value.hint

@@ -196,7 +196,7 @@ def test_absurd_size(tmp_path: Path) -> None:
 
 
 def test_differencing_vhd(tmp_path: Path) -> None:
-    """QEMU 7.2 opens one as if it were fixed."""
+    """Without its parent it is no disk; the footer says so."""
     path = make(tmp_path / "disk", "vpc")
     footer = bytearray(path.read_bytes()[:512])
     footer[60:64] = struct.pack(">I", 4)

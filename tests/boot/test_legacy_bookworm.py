@@ -1,0 +1,68 @@
+"""The promise itself, on a real Debian guest: it did not boot from virtio, and now it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from imgconv import boot, emit, pipeline
+from imgconv.boot import BootEvidence, Verdict
+from imgconv.model import (
+    AppendFile,
+    Bus,
+    Disk,
+    Firmware,
+    InitramfsMode,
+    Machine,
+    Names,
+    Nic,
+    Options,
+    RunInGuest,
+)
+
+MACHINE = Machine(
+    name="legacy", arch="x86_64", machine_type="q35", firmware=Firmware.BIOS, cpu="max", cpus=2,
+    memory=1024, bus=Bus.VIRTIO_BLK, disks=(), nics=(Nic("virtio-net-pci"),), rng=True)
+
+
+def boots(machine: Machine, workspace: Path) -> BootEvidence:
+    evidence = boot.boot(machine, kvm=emit.kvm_for(machine), workspace=workspace)
+    print(evidence.serial[-4000:])
+    return evidence
+
+
+def test_unconverted_guest_does_not_boot_from_virtio(legacy_guest: Path, tmp_path: Path) -> None:
+    """The negative control, without which the other tests would prove nothing."""
+    evidence = boots(replace(MACHINE, disks=(Disk(legacy_guest, "qcow2"),)), tmp_path)
+    assert evidence.verdict is Verdict.NOT_BOOTED
+    assert "/dev/sda1 does not exist" in evidence.reason
+
+
+@pytest.mark.parametrize("names", Names)
+@pytest.mark.parametrize("mode", [InitramfsMode.SPLICE, InitramfsMode.REBUILD])
+def test_converted_guest_boots(legacy_guest: Path, tmp_path: Path, names: Names,
+                               mode: InitramfsMode, copy_of: Callable[[Path], Path]) -> None:
+    disk = copy_of(legacy_guest)
+    job = pipeline.Job((disk,), Options(names=names, initramfs=mode), memory=1024)
+    report = pipeline.virtio_ize(job)
+    assert report.committed, report.findings
+    assert report.plan is not None
+    kinds = {type(change) for change in report.plan.changes}
+    assert ({AppendFile, RunInGuest} & kinds
+            == {AppendFile if mode is InitramfsMode.SPLICE else RunInGuest})
+
+    assert report.machine is not None
+    evidence = boots(report.machine, tmp_path)
+    assert evidence.verdict is Verdict.BOOTED, evidence.reason
+    assert evidence.root_device == "/dev/vda1"
+    assert evidence.swap_devices == ("/dev/vda2",)
+
+    if names is Names.UUID:
+        old = replace(report.machine, machine_type="pc", bus=Bus.IDE, nics=(Nic("e1000"),))
+        evidence = boots(old, tmp_path)
+        assert evidence.verdict is Verdict.BOOTED, evidence.reason
+        assert evidence.root_device == "/dev/sda1"
+        assert evidence.swap_devices == ("/dev/sda2",)

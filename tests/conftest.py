@@ -1,0 +1,36 @@
+"""Fixtures that several tiers share: real guests, built once and cached."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from imgconv import builder
+
+
+@pytest.fixture(scope="session")
+def legacy_guest() -> Path:
+    """The demo's guest: it does not boot from virtio. Shared and read-only; see `copy_of`."""
+    return builder.build(builder.load_recipe("legacy-bookworm"), progress=print)
+
+
+@pytest.fixture
+def copy_of(tmp_path: Path) -> Callable[[Path], Path]:
+    """Makes a disk of one's own from a guest: a qcow2 over it, so cheap, in the test's folder."""
+    def make(guest: Path) -> Path:
+        disk = tmp_path / "disk.qcow2"
+        # With a link beside it, the backing file lies in the image's own folder, as it must.
+        link = tmp_path / "base.qcow2"
+        link.hardlink_to(guest) if _same_device(guest, tmp_path) else link.write_bytes(
+            guest.read_bytes())
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", link, "-F", "qcow2", disk],
+                       check=True)
+        return disk
+    return make
+
+
+def _same_device(one: Path, other: Path) -> bool:
+    return one.stat().st_dev == other.stat().st_dev
