@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-import signal
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,11 +15,10 @@ from imgconv.disk.overlay import require_space
 from imgconv.errors import CommitFailed, ImgconvError, UsageError
 from imgconv.model import Image
 from imgconv.run import run
+from imgconv.signals import deferred
 
 # inode, size in bytes and mtime in ns of the image and of each file it refers to
 Fingerprint = tuple[tuple[int, int, int], ...]
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 # Without force_size, QEMU rounds a VHD's size up to a cylinder (block/vpc.c)
 _CREATE_OPTIONS = {"vpc": ["-o", "subformat=dynamic,force_size=on"]}
@@ -50,7 +47,7 @@ def commit(overlays: Sequence[tuple[Image, Image]], fingerprints: Sequence[Finge
     for (source, _), before in zip(overlays, fingerprints, strict=True):
         _check_unchanged(source, before)
     _check_room(overlays)
-    with uninterrupted():
+    with deferred(children=True):
         for source, overlay in overlays:
             try:
                 run(["qemu-img", "commit", "-q", "-d", "-f", overlay.format, overlay.path])
@@ -89,30 +86,6 @@ def export(overlay: Image, output: Path, fmt: str, progress: Callable[[float], N
         _fsync(partial)
         partial.replace(output)
     _fsync(output.parent)
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Hold back SIGINT, SIGTERM and SIGHUP until the block is done.
-
-    Blocking them is inherited by the programs started, so that a terminal's Ctrl-C does not
-    reach qemu-img either. It covers this thread only; another one (tqdm has one) may receive
-    the signal, upon which Python runs the handler in the main thread: hence a handler as well.
-    """
-    held: list[int] = []
-    before = {}
-    if threading.current_thread() is threading.main_thread():
-        before = {number: signal.signal(number, lambda number, _: held.append(number))
-                  for number in _SIGNALS}
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        for received in dict.fromkeys(held):
-            signal.raise_signal(received)
 
 
 # --- checks before writing ----------------------------------------------------------------------

@@ -16,6 +16,7 @@ from typing import Any
 from imgconv.errors import GuestFileMissing, HostileInput, ImgconvError
 from imgconv.guest.protocols import CONFIG_LIMIT
 from imgconv.model import Image, Mount
+from imgconv.signals import deferred
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class Appliance:
     def call(self, method: str, *args: object, **kwargs: object) -> Any:  # noqa: ANN401
         """Call guestfs' `method`. Raises ImgconvError with guestfs' own words."""
         try:
-            return getattr(self._handle, method)(*args, **kwargs)
+            return self._invoke(method, *args, **kwargs)
         except RuntimeError as error:
             raise ImgconvError(f"the libguestfs appliance says: {error}",
                                hint="run again with -v to see what it did") from error
@@ -43,10 +44,16 @@ class Appliance:
     def _try(self, method: str, *args: object, **kwargs: object) -> Any:  # noqa: ANN401
         """Like `call`, but None when the guest has no such thing."""
         try:
-            return getattr(self._handle, method)(*args, **kwargs)
+            return self._invoke(method, *args, **kwargs)
         except RuntimeError as error:
             log.debug("%s%r: %s", method, args, error)
             return None
+
+    def _invoke(self, method: str, *args: object, **kwargs: object) -> Any:  # noqa: ANN401
+        """Python's signal handlers also run inside the callbacks for libguestfs' events, where what
+        they raise is lost (and SystemExit ends the process on the spot): they wait."""
+        with deferred():
+            return getattr(self._handle, method)(*args, **kwargs)
 
     # --- Reader ---------------------------------------------------------------------------------
 
@@ -63,6 +70,9 @@ class Appliance:
         if size > limit:
             raise HostileInput(f"the guest's {path} is {size:,} bytes large, "
                                f"more than such a file can be ({limit:,})")
+        # One message is ten times quicker than a stream, which is what read_file makes of it.
+        if size <= _CHUNK:
+            return bytes(self.call("pread", path, size, 0)) if size else b""
         return bytes(self.call("read_file", path))
 
     def read_range(self, path: str, offset: int, size: int) -> bytes:
@@ -151,17 +161,18 @@ def launch(images: Sequence[Image], *, writable: bool, tcg: bool,
         for image in images:
             handle.add_drive_opts(str(image.path), format=image.format, readonly=not writable,
                                   cachemode="unsafe")
+        appliance = Appliance(handle)
         try:
-            handle.launch()
-        except RuntimeError as error:
-            raise ImgconvError(f"the libguestfs appliance did not start: {error}",
+            appliance.call("launch")
+        except ImgconvError as error:
+            raise ImgconvError(f"the libguestfs appliance did not start: {error.__cause__}",
                                hint="imgconv doctor shows what this host lacks; "
                                     "-v shows what QEMU said") from error
-        appliance = Appliance(handle)
         yield appliance
         appliance.close()
     finally:
-        handle.close()
+        with deferred():
+            handle.close()
 
 
 def _listen(handle: Any, guestfs: Any, progress: Callable[[float], None] | None) -> None:  # noqa: ANN401

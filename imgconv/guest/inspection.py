@@ -7,9 +7,8 @@ from imgconv.guest.appliance import Appliance
 from imgconv.model import Filesystem, Firmware, Inspection, LinuxOs, Mount, WindowsOs
 
 #: Partition types: the EFI system partition and the place of GRUB's core image on GPT disks.
-_ESP = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
-_BIOS_BOOT = "21686148-6449-6E6F-744E-656564454649"
-_MBR_ESP = 0xEF
+_ESPS = {"c12a7328-f81f-11d2-ba4b-00a0c93ec93b", "0xef"}
+_BIOS_BOOT = "21686148-6449-6e6f-744e-656564454649"
 
 
 def inspect(appliance: Appliance, root: str | None = None) -> Inspection:
@@ -31,12 +30,15 @@ def inspect(appliance: Appliance, root: str | None = None) -> Inspection:
                          hint=f"--root takes one of: {', '.join(roots)}")
     chosen = root or roots[0]
     mountpoints: dict[str, str] = appliance.call("inspect_get_mountpoints", chosen)
-    filesystems = _filesystems(appliance)
+    tags = _tags(appliance)
     return Inspection(
         root=chosen,
         arch=appliance.call("inspect_get_arch", chosen),
-        firmware=_firmware(appliance, filesystems),
-        filesystems=filesystems,
+        firmware=_firmware(tags),
+        filesystems=tuple(
+            Filesystem(device, tag.get("TYPE", ""), tag.get("UUID", ""), tag.get("LABEL", ""),
+                       tag.get("PART_ENTRY_UUID", tag.get("PARTUUID", "")))
+            for device, tag in tags.items()),
         mounts=tuple(Mount(device, path) for path, device in
                      sorted(mountpoints.items(), key=lambda item: (len(item[0]), item[0]))),
         os=_os(appliance, chosen))
@@ -58,38 +60,30 @@ def _os(appliance: Appliance, root: str) -> LinuxOs | WindowsOs:
                         hint="imgconv converts Linux and Windows guests")
 
 
-def _filesystems(appliance: Appliance) -> tuple[Filesystem, ...]:
-    """Everything that could hold a filesystem or swap: partitions, whole disks, LVM, md."""
+def _tags(appliance: Appliance) -> dict[str, dict[str, str]]:
+    """What blkid says of everything that could hold a filesystem: partitions, whole disks, md, LVM.
+    """
     partitions: list[str] = appliance.call("list_partitions")
     whole = [disk for disk in appliance.call("list_devices")
              if not any(partition.startswith(disk) for partition in partitions)]
-    devices = [*partitions, *whole, *appliance.call("list_md_devices"), *appliance.call("lvs")]
-    return tuple(_filesystem(appliance, device) for device in devices)
+    devices = [*partitions, *whole, *appliance.call("list_md_devices")]
+    tags = {device: _blkid(appliance, device) for device in devices}
+    if any(tag.get("TYPE") == "LVM2_member" for tag in tags.values()):
+        tags |= {device: _blkid(appliance, device) for device in appliance.call("lvs")}
+    return tags
 
 
-def _filesystem(appliance: Appliance, device: str) -> Filesystem:
+def _blkid(appliance: Appliance, device: str) -> dict[str, str]:
     try:
-        tags: dict[str, str] = appliance.call("blkid", device)
+        return dict(appliance.call("blkid", device))
     except ImgconvError:  # an extended partition has nothing that blkid could name
-        tags = {}
-    return Filesystem(device, tags.get("TYPE", ""), tags.get("UUID", ""), tags.get("LABEL", ""),
-                      tags.get("PART_ENTRY_UUID", tags.get("PARTUUID", "")))
+        return {}
 
 
-def _firmware(appliance: Appliance, filesystems: tuple[Filesystem, ...]) -> Firmware:
+def _firmware(tags: dict[str, dict[str, str]]) -> Firmware:
     """UEFI when there is an EFI system partition and nothing that a BIOS would start."""
-    esp = bios = False
-    for filesystem in filesystems:
-        device = filesystem.device
-        if not device.startswith("/dev/sd") or not device[-1].isdigit():
-            continue
-        disk = appliance.call("part_to_dev", device)
-        number = appliance.call("part_to_partnum", device)
-        if appliance.call("part_get_parttype", disk) == "gpt":
-            kind = appliance.call("part_get_gpt_type", disk, number).upper()
-            esp = esp or kind == _ESP
-            bios = bios or kind == _BIOS_BOOT
-        else:
-            esp = esp or appliance.call("part_get_mbr_id", disk, number) == _MBR_ESP
-            bios = bios or appliance.call("part_get_bootable", disk, number)
-    return Firmware.UEFI if esp and not bios else Firmware.BIOS
+    kinds = {tag.get("PART_ENTRY_TYPE", "").lower() for tag in tags.values()}
+    active = any(int(tag.get("PART_ENTRY_FLAGS", "0"), 16) & 0x80 for tag in tags.values()
+                 if tag.get("PART_ENTRY_SCHEME") == "dos")
+    bios = active or _BIOS_BOOT in kinds
+    return Firmware.UEFI if kinds & _ESPS and not bios else Firmware.BIOS

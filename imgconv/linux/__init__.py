@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-from imgconv.errors import CannotConvert, HostileInput
+from imgconv.errors import CannotConvert, ImgconvError
 from imgconv.guest.protocols import Reader
 from imgconv.linux import bootloader, crypttab, fstab, initramfs, kernels
 from imgconv.linux.bootloader import BootLoader
-from imgconv.linux.device_names import Renamer, parse
+from imgconv.linux.device_names import Renamer, hangs_on_bus
 from imgconv.linux.kernels import Kernel
 from imgconv.model import Bus, Capabilities, Change, Inspection, Options, Plan, RunInGuest
 
@@ -98,7 +98,7 @@ def old_bus(reader: Reader) -> Bus:
         return Bus.IDE
     try:
         names = initramfs.read(reader, kernel.initramfs).entries
-    except HostileInput:
+    except ImgconvError:
         return Bus.IDE
     return Bus.SATA if any("/ahci.ko" in name for name in names) else Bus.IDE
 
@@ -106,5 +106,5 @@ def old_bus(reader: Reader) -> Bus:
 def _unknown_disks(reader: Reader, renamer: Renamer) -> list[str]:
     return [f"/etc/fstab names {line.spec}, which is on none of the given disks"
             for line in fstab.lines(reader)
-            if parse(line.spec) and renamer.filesystem(line.spec) is None
+            if hangs_on_bus(line.spec) and renamer.filesystem(line.spec) is None
             and not fstab.is_removable(line)]

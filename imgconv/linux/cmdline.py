@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import re
 
-from imgconv.linux.device_names import Renamer
+from imgconv.linux.device_names import Renamer, hangs_on_bus
 
-#: A parameter at the beginning of a word or of a quoted string, and its device.
-_PARAMETER = re.compile(r"""(?<![^\s"'=])(?P<key>root|resume)=(?P<spec>[^\s"':]+)""")
+#: A parameter and the device it names, quoted or not: root=/dev/sda1, root=\\"UUID=...\\", also
+#: inside a list (cryptopts=target=x,source=/dev/sda5) and with more behind (cryptdevice=/dev/sda2:x).
+#: Possessive, or a long line of nothing would take forever.
+_PARAMETER = re.compile(r"""(?<![\w.-])(?P<key>[A-Za-z_][\w.-]*+)=(?P<quote>\\?["']?)
+    (?P<spec>/dev/disk/by-path/[^\s"',\\]++
+           |(?:(?:UUID|LABEL|PARTUUID|PARTLABEL)=)?+[^\s"',:=\\]++(?!=))""", re.VERBOSE)
+
+#: Those for which a UUID=... is understood by what is in an initramfs.
+_BY_UUID = ("root", "real_root", "resume", "cryptdevice", "source")
 
 
 def rewrite(text: str, renamer: Renamer, *, by_uuid: bool = True) -> str:
     """`text` (a command line, or a configuration line around one) with its devices renamed."""
-    return _PARAMETER.sub(
-        lambda m: f"{m['key']}={renamer.rename(m['spec'], by_uuid=by_uuid)}", text)
+    def parameter(match: re.Match[str]) -> str:
+        spec = renamer.rename(match["spec"], by_uuid=by_uuid and match["key"] in _BY_UUID)
+        return f"{match['key']}={match['quote']}{spec}"
+    return _PARAMETER.sub(parameter, text)
 
 
 def devices(text: str) -> tuple[tuple[str, str], ...]:
-    """Every (parameter, device) of a command line: (("root", "UUID=..."), ...)"""
-    return tuple((m["key"], m["spec"]) for m in _PARAMETER.finditer(text))
+    """Every (parameter, device) of a command line: (("root", "UUID=..."), ...)
+
+    Other parameters than root and resume count when they name a disk by its bus.
+    """
+    return tuple((m["key"], m["spec"]) for m in _PARAMETER.finditer(text)
+                 if m["key"] in ("root", "resume") or hangs_on_bus(m["spec"]))

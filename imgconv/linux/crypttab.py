@@ -7,17 +7,21 @@ from collections.abc import Iterator
 
 from imgconv.guest.protocols import Reader, read_text
 from imgconv.linux.device_names import Renamer
-from imgconv.linux.edit import edit
+from imgconv.linux.edit import edit, lines
 from imgconv.model import WriteFile
 
 PATH = "/etc/crypttab"
 
-_LINE = re.compile(r"(?P<lead>[ \t]*[^#\s]\S*[ \t]+)(?P<spec>\S+)(?P<rest>.*)", re.DOTALL)
+_LINE = re.compile(r"(?P<lead>[ \t]*[^#\s]\S*[ \t]+)(?P<spec>\S+)"
+                   r"(?P<rest>(?:[ \t]+(?P<key>\S+))?.*)", re.DOTALL)
+
+#: With these keys the device is swap or /tmp, encrypted anew at each boot: it has no lasting UUID.
+_RANDOM = ("/dev/urandom", "/dev/random", "/dev/hwrng")
 
 
 def specs(reader: Reader) -> Iterator[str]:
     """The devices that /etc/crypttab names, in order."""
-    for text in (read_text(reader, PATH) or "").splitlines():
+    for text in lines(read_text(reader, PATH) or ""):
         match = _LINE.fullmatch(text)
         if match is not None:
             yield match["spec"]
@@ -27,8 +31,11 @@ def rewrite(text: str, renamer: Renamer) -> str:
     """`text` with every device name that changes replaced; all else stays to the byte."""
     def line(text: str) -> str:
         match = _LINE.fullmatch(text)
-        return match["lead"] + renamer.rename(match["spec"]) + match["rest"] if match else text
-    return "".join(line(text) for text in text.splitlines(keepends=True))
+        if match is None:
+            return text
+        spec = renamer.rename(match["spec"], by_uuid=match["key"] not in _RANDOM)
+        return match["lead"] + spec + match["rest"]
+    return "".join(line(text) for text in lines(text))
 
 
 def plan(reader: Reader, renamer: Renamer) -> tuple[WriteFile, ...]:

@@ -13,6 +13,15 @@ from dataclasses import dataclass
 from imgconv.model import Bus, Filesystem, Inspection, Names
 
 _DISK = re.compile(r"/dev/(?P<prefix>sd|hd|vd|xvd)(?P<letters>[a-z]{1,2})(?P<number>[1-9]\d{0,2})?")
+_NUMBERED = re.compile(r"/dev/(?P<prefix>nvme(?=\d{1,2}n1)|mmcblk|cciss/c0d)(?P<disk>\d{1,2})(?:n1)?"
+                       r"(?:p(?P<number>[1-9]\d{0,2}))?")
+
+#: udev's names made of the bus, or of what the disk says of itself on that bus. Those of the device
+#: mapper, LVM and md (dm-, lvm-, md-) hang on what is on the disk and stay.
+_OF_BUS = re.compile(r"/dev/disk/by-(?:path/|id/(?:ata|ide|scsi|usb|wwn|nvme|edd|virtio)-)"
+                     r"[^/]*?(?:-part(?P<number>[1-9]\d{0,2}))?")
+
+_ESCAPE = re.compile(r"\\(?:([0-3][0-7]{2})|x([0-9a-fA-F]{2}))")
 
 #: Prefixes of fstab's tags and the attribute that holds their value.
 _TAGS = {"UUID": "uuid", "LABEL": "label", "PARTUUID": "partuuid"}
@@ -39,7 +48,11 @@ def disk_letters(index: int) -> str:
 
 
 def parse(name: str) -> DiskName | None:
-    """Take /dev/sda2, /dev/hdb, /dev/xvda1, /dev/vdc3 apart; None for every other name."""
+    """Take /dev/sda2, /dev/hdb, /dev/xvda1, /dev/vdc3, /dev/nvme0n1p2, /dev/mmcblk0p1 and
+    /dev/cciss/c0d0p1 apart; None for every other name."""
+    if numbered := _NUMBERED.fullmatch(name):
+        return DiskName(numbered["prefix"], int(numbered["disk"]),
+                        int(numbered["number"]) if numbered["number"] else None)
     match = _DISK.fullmatch(name)
     if match is None:
         return None
@@ -50,10 +63,26 @@ def parse(name: str) -> DiskName | None:
     return DiskName(match["prefix"], disk - 1, int(number) if number else None)
 
 
+def hangs_on_bus(name: str) -> bool:
+    """Whether a disk loses `name` when it moves to another bus; also by-path and by-id do that."""
+    return parse(name) is not None or _OF_BUS.fullmatch(name) is not None
+
+
+def _plain(value: str) -> str:
+    """A label as it is on the disk: fstab writes a blank as \\040, udev as \\x20."""
+    return _ESCAPE.sub(lambda m: chr(int(m[1], 8) if m[1] else int(m[2], 16)), value)
+
+
 def _mapper_name(device: str) -> str:
     """The device mapper's name of a logical volume: /dev/vg-0/root -> /dev/mapper/vg--0-root"""
     parts = device.removeprefix("/dev/").split("/")
     return "/dev/mapper/" + "-".join(part.replace("-", "--") for part in parts)
+
+
+def _prefixes(bus: Bus) -> tuple[str, ...]:
+    """What disks on `bus` may be called. A bus that is not virtio is the one the guest had, and the
+    drivers before libata called its disks hd."""
+    return ("sd", "hd", "disk/by-") if bus is Bus.IDE else (bus.disk_prefix,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,38 +101,59 @@ class Renamer:
         """The filesystem that `spec` means, whatever the bus: /dev/hda1, UUID=..., LABEL=..."""
         tag, equals, value = spec.partition("=")
         value = value.strip("\"'")
-        if not equals and spec.startswith("/dev/disk/"):
+        if spec.startswith("/dev/disk/") and self._name(spec) is None:
             folder, _, value = spec.removeprefix("/dev/disk/").partition("/")
             attribute = _BY_FOLDERS.get(folder)
             return self._by(attribute, value) if attribute else None
-        if equals:
+        if equals and not spec.startswith("/dev/"):
             return self._by(_TAGS[tag], value) if tag in _TAGS else None
-        name = parse(spec)
+        name = self._name(spec)
         wanted = name.on("sd") if name is not None else spec  # the appliance's own name
         return next((f for f in self.filesystems if wanted in (f.device, _mapper_name(f.device))),
                     None)
 
     def _by(self, attribute: str, value: str) -> Filesystem | None:
-        # UUIDs of vfat are written in either case.
+        def plain(text: str) -> str:
+            # UUIDs of vfat are written in either case; labels are not the same in another.
+            return text if attribute == "label" else text.lower()
+
+        wanted = plain(_plain(value))
         return next((f for f in self.filesystems
-                     if value and str(getattr(f, attribute)).lower() == value.lower()), None)
+                     if wanted and plain(getattr(f, attribute)) == wanted), None)
+
+    def _name(self, spec: str) -> DiskName | None:
+        """Which disk `spec` is; by-path and by-id tell only where there is but one."""
+        match = _OF_BUS.fullmatch(spec)
+        if match is None:
+            return parse(spec)
+        disks = {name.disk for f in self.filesystems if (name := parse(f.device)) is not None}
+        number = match["number"]
+        return DiskName("disk/by-", 0, int(number) if number else None) if disks == {0} else None
+
+    def _unique(self, filesystem: Filesystem) -> bool:
+        """Whether the UUID means this filesystem only: a copied disk has those of its original. The
+        members of a btrfs share theirs, rightly."""
+        return filesystem.type == "btrfs" or not any(
+            other.uuid == filesystem.uuid and other.device != filesystem.device
+            for other in self.filesystems)
 
     def rename(self, spec: str, *, by_uuid: bool = True) -> str:
         """What `spec` must be on the new bus; `spec` itself when it is right or none of ours.
 
         `by_uuid` is False where a UUID is not understood (a kernel without an initramfs).
         """
-        name = parse(spec)
+        name = self._name(spec)
         filesystem = self.filesystem(spec)
         if name is None or filesystem is None:
             return spec
-        if self.names is Names.UUID and by_uuid and filesystem.uuid:
+        if (self.names is Names.UUID and by_uuid and filesystem.uuid
+                and self._unique(filesystem)):
             return f"UUID={filesystem.uuid}"
         return name.on(self.bus.disk_prefix)
 
     def resolves(self, spec: str) -> Filesystem | None:
         """The filesystem that `spec` means *on the new bus*; None when the name is not there."""
-        name = parse(spec)
-        if name is not None and name.prefix != self.bus.disk_prefix:
+        name = self._name(spec)
+        if name is not None and name.prefix not in _prefixes(self.bus):
             return None
         return self.filesystem(spec)

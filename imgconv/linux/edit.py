@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 
 from imgconv.guest.protocols import Reader, read_text, to_bytes
 from imgconv.model import WriteFile
+
+
+def lines(text: str) -> list[str]:
+    """The lines of `text`, each with its end.
+
+    Only "\\n" ends a line, as for the guest's programs; str.splitlines knows a dozen more ends.
+    """
+    return list(io.StringIO(text, newline="\n"))
 
 
 def edit(reader: Reader, path: str, transform: Callable[[str], str],

@@ -24,13 +24,18 @@ DRIVERS: dict[Bus, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """A kernel that can be booted: every boot entry with the same image and initramfs."""
+    """A kernel that can be booted: every boot entry with the same image and initramfs.
+
+    `arch` is libguestfs' word, "" where the image does not tell; a 32-bit system may well have a
+    64-bit kernel.
+    """
 
     release: str
     image: str
     initrds: tuple[str, ...]
     tree: ModuleTree
     entries: tuple[BootEntry, ...]
+    arch: str = ""
 
     @property
     def initramfs(self) -> str | None:
@@ -55,7 +60,7 @@ def release_of(reader: Reader, image: str) -> str | None:
     version string's offset less 0x200 at 0x20E); else it is taken from the file's name.
     """
     head = reader.read_range(image, 0, 1 << 16)
-    if head[0x202:0x206] == b"HdrS":
+    if head[0x202:0x206] == b"HdrS" and len(head) > 0x210:
         (offset,) = struct.unpack_from("<H", head, 0x20E)
         text = head[offset + 0x200:offset + 0x280].split(b"\0")[0].decode("ascii", "replace")
         words = text.split()
@@ -64,6 +69,20 @@ def release_of(reader: Reader, image: str) -> str | None:
     match = re.fullmatch(r"(?:vmlinu[xz]|kernel|Image)-(?P<release>\d+\.\d+[\w.+~-]*)",
                          image.rpartition("/")[2])
     return match["release"] if match else None
+
+
+def arch_of(reader: Reader, image: str) -> str:
+    """The architecture of the kernel file at `image`, "" when it does not tell.
+
+    An x86 bzImage does since boot protocol 2.12 (XLF_KERNEL_64 in xloadflags, at 0x236).
+    """
+    head = reader.read_range(image, 0, 0x238)
+    if len(head) < 0x238 or head[0x202:0x206] != b"HdrS":
+        return ""
+    protocol, flags = (int.from_bytes(head[at:at + 2], "little") for at in (0x206, 0x236))
+    if protocol < 0x20C:
+        return ""
+    return "x86_64" if flags & 1 else "i386"
 
 
 def offered(reader: Reader, entries: Iterable[BootEntry]) -> tuple[Kernel, ...]:
@@ -79,7 +98,10 @@ def offered(reader: Reader, entries: Iterable[BootEntry]) -> tuple[Kernel, ...]:
         release = release_of(reader, image)
         if release is None:
             continue
-        tree = trees.setdefault(release, modules.read(reader, release))
+        if release not in trees:
+            trees[release] = modules.read(reader, release)
+        tree = trees[release]
         if tree.paths or tree.builtin:
-            kernels.append(Kernel(release, image, initrds, tree, tuple(group)))
+            kernels.append(Kernel(release, image, initrds, tree, tuple(group),
+                                  arch_of(reader, image)))
     return tuple(kernels)

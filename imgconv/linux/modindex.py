@@ -7,6 +7,7 @@ has. We write it ourselves because depmod would have to parse the guest's module
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,6 +22,10 @@ _OFFSET = 0x0FFF_FFFF
 
 #: Aliases are at most some 200 characters long; this also bounds the recursion over the trie.
 _MAX_KEY = 400
+
+#: What all keys and values of one index may come to in bytes (nodes can share them, so a small file
+#: may hold any number); the largest real one, modules.alias.bin, comes to some 3 MiB.
+_MAX_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -42,7 +47,7 @@ def parse_dep(text: str) -> dict[str, tuple[str, ...]]:
     Old depmods (before 3.4) wrote absolute paths and continuation lines; both are accepted.
     """
     result: dict[str, tuple[str, ...]] = {}
-    for line in text.replace("\\\n", " ").splitlines():
+    for line in text.replace("\\\n", " ").split("\n"):
         path, colon, needs = line.partition(":")
         if colon:
             result[_relative(path)] = tuple(_relative(need) for need in needs.split())
@@ -57,13 +62,22 @@ def _relative(path: str) -> str:
 
 def parse_alias(text: str) -> tuple[tuple[str, str], ...]:
     """modules.alias and modules.symbols: (pattern, module's name) in order."""
-    lines = (line.split() for line in text.splitlines())
+    lines = (line.split() for line in text.split("\n"))
     return tuple((words[1], words[2]) for words in lines if len(words) == 3 and words[0] == "alias")
 
 
 def module_name(path: str) -> str:
     """kernel/drivers/block/virtio-blk.ko.xz -> virtio_blk"""
     return path.rpartition("/")[2].partition(".ko")[0].replace("-", "_")
+
+
+def normalise_alias(alias: str) -> str:
+    """An alias as kmod looks it up and as the `.bin` index holds it: "-" is "_" outside [...]
+
+    >>> normalise_alias("scsi:t-0x00*")
+    'scsi:t_0x00*'
+    """
+    return re.sub(r"\[[^]]*\]|-", lambda match: "_" if match[0] == "-" else match[0], alias)
 
 
 # --- binary -------------------------------------------------------------------------------------
@@ -73,6 +87,13 @@ def read(data: bytes) -> list[Item]:
     """Every item of a `.bin` index. Raises HostileInput when it is damaged."""
     items: list[Item] = []
     seen: set[int] = set()
+    left = _MAX_BYTES
+
+    def spend(size: int) -> None:
+        nonlocal left
+        left -= size + 16
+        if left < 0:
+            raise HostileInput("a module index holds more than one can")
 
     def cstring(at: int) -> tuple[bytes, int]:
         end = data.index(b"\0", at)
@@ -86,6 +107,9 @@ def read(data: bytes) -> list[Item]:
         if offset & _PREFIX:
             prefix, at = cstring(at)
             key += prefix
+        spend(len(key))
+        if len(key) > 2 * _MAX_KEY:
+            raise HostileInput("a module index has a key that is too long")
         if offset & _CHILDREN:
             first, last = data[at], data[at + 1]
             count = last - first + 1
@@ -100,8 +124,9 @@ def read(data: bytes) -> list[Item]:
             for _ in range(count):
                 (priority,) = struct.unpack_from(">I", data, at)
                 value, at = cstring(at + 4)
-                items.append(Item(key.decode("utf-8", "replace"), priority,
-                                  value.decode("utf-8", "replace")))
+                spend(len(key) + len(value))
+                items.append(Item(key.decode("utf-8", "surrogateescape"), priority,
+                                  value.decode("utf-8", "surrogateescape")))
 
     try:
         magic, version, root = struct.unpack_from(">III", data)
@@ -116,19 +141,22 @@ def read(data: bytes) -> list[Item]:
 def write(items: Iterable[Item]) -> bytes:
     """The `.bin` file that holds `items`; keys that no kernel would ask for are left out."""
     rows = sorted({item for item in items
-                   if len(item.key) <= _MAX_KEY and item.key.isascii() and "\0" not in item.value})
+                   if len(item.key) <= _MAX_KEY and item.key.isascii()
+                   and "\0" not in item.key + item.value})
     out = bytearray(struct.pack(">III", _MAGIC, _VERSION, 0))
 
     def node(rows: list[Item], depth: int) -> int:
         """Write the node of all `rows`, whose keys agree in the first `depth` characters."""
         low, high = rows[0].key, rows[-1].key
-        end = depth
+        end = depth  # rows are sorted, so what the first and the last share, all share
         while end < min(len(low), len(high)) and low[end] == high[end]:
             end += 1
         prefix = low[depth:end].encode()
         own = [row for row in rows if len(row.key) == end]
-        children = {ord(letter): node(list(group), end + 1) for letter, group in
-                    groupby((row for row in rows if len(row.key) > end), lambda row: row.key[end])}
+        children: dict[int, int] = {}
+        # No comprehension: it would be a second frame of the recursion for each character.
+        for letter, group in groupby(rows[len(own):], lambda row: row.key[end]):
+            children[ord(letter)] = node(list(group), end + 1)
         offset = len(out)
         if prefix:
             out.extend(prefix + b"\0")
@@ -142,7 +170,8 @@ def write(items: Iterable[Item]) -> bytes:
         if own:
             out.extend(struct.pack(">I", len(own)))
             for row in sorted(own, key=lambda row: row.priority):
-                out.extend(struct.pack(">I", row.priority) + row.value.encode() + b"\0")
+                out.extend(struct.pack(">I", min(row.priority, 0xFFFF_FFFF))
+                           + row.value.encode("utf-8", "surrogateescape") + b"\0")
             offset |= _VALUES
         return offset
 

@@ -15,9 +15,15 @@ from imgconv.linux.initramfs import compression
 #: The largest modules of distributions (amdgpu) are about 30 MiB unpacked.
 LIMIT = 128 << 20
 
-#: ELF e_machine -> the word libguestfs uses for the architecture.
-_MACHINES = {3: "i386", 62: "x86_64", 40: "arm", 183: "aarch64", 21: "ppc64", 22: "s390x",
-             243: "riscv64"}
+#: The largest .modinfo sections (usb-storage, snd-hda) are about 100 KiB.
+_SECTION_LIMIT = 4 << 20
+
+#: ELF's e_machine, whether it is 64 bits wide, and its byte order -> libguestfs' word for it.
+_MACHINES = {(3, False, "<"): "i386", (62, True, "<"): "x86_64", (40, False, "<"): "arm",
+             (183, True, "<"): "aarch64", (20, False, ">"): "ppc", (21, True, ">"): "ppc64",
+             (21, True, "<"): "ppc64le", (22, False, ">"): "s390", (22, True, ">"): "s390x",
+             (243, False, "<"): "riscv32", (243, True, "<"): "riscv64",
+             (258, True, "<"): "loongarch64"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +42,7 @@ def read(content: bytes) -> ModInfo:
     data = compression.decompress_file(content, LIMIT)
     try:
         arch, section = _modinfo_section(data)
-    except (struct.error, IndexError) as error:
+    except (struct.error, IndexError, OverflowError) as error:
         raise HostileInput(f"a kernel module is damaged: {error}") from error
     values: dict[str, list[str]] = {}
     for item in section.split(b"\0"):
@@ -64,13 +70,17 @@ def _modinfo_section(data: bytes) -> tuple[str, bytes]:
     entry_size, count, names_index = struct.unpack_from(order + "3H", data, 58 if wide else 46)
     layout = order + ("IIQQQQ" if wide else "IIIIII")
 
-    def section(index: int) -> tuple[int, bytes]:
+    def section(index: int) -> tuple[int, int, int]:
         name, _, _, _, offset, size = struct.unpack_from(layout, data, table + index * entry_size)
-        return name, data[offset:offset + size]
+        return name, offset, size
 
-    names = section(names_index)[1]
+    _, names_at, names_size = section(names_index)
     for index in range(count):
-        name, content = section(index)
-        if names[name:name + 9] == b".modinfo\0":
-            return _MACHINES.get(machine, f"ELF machine {machine}"), content
+        name, offset, size = section(index)
+        at = names_at + name
+        if name < names_size and data[at:at + 9] == b".modinfo\0":
+            if size > _SECTION_LIMIT or offset + size > len(data):
+                raise HostileInput("a kernel module has a damaged .modinfo section")
+            arch = _MACHINES.get((machine, wide, order), f"ELF machine {machine}")
+            return arch, data[offset:offset + size]
     raise HostileInput("a kernel module has no .modinfo section")

@@ -42,17 +42,21 @@ class ModuleTree:
         """Paths of the modules `names` and all they need, dependencies first, built in ones left
         out. modules.dep already lists the whole closure of each module, but old depmods did not."""
         done: dict[str, None] = {}
-
-        def visit(path: str, above: tuple[str, ...]) -> None:
-            if path in done or path in above:
-                return
-            for need in self.depends.get(path, ()):
-                visit(need, (*above, path))
-            done[path] = None
-
-        for name in names:
-            if name in self.paths and name not in self.builtin:
-                visit(self.paths[name], ())
+        begun: set[str] = set()
+        # A path comes up twice: to push what it needs, and when all that is done. A list and no
+        # recursion, because modules.dep is the guest's.
+        todo = [self.paths[name] for name in names
+                if name in self.paths and name not in self.builtin][::-1]
+        while todo:
+            path = todo.pop()
+            if path in done:
+                continue
+            if path in begun:
+                done[path] = None
+                continue
+            begun.add(path)
+            todo.append(path)
+            todo += [need for need in self.depends.get(path, ()) if need not in begun][::-1]
         return tuple(done)
 
 
@@ -61,8 +65,8 @@ def read(reader: Reader, release: str) -> ModuleTree:
     folder = f"/lib/modules/{release}"
     depends = modindex.parse_dep(read_text(reader, f"{folder}/modules.dep") or "")
     builtin = {modindex.module_name(line)
-               for line in (read_text(reader, f"{folder}/modules.builtin") or "").splitlines()}
-    settings = set((read_text(reader, f"/boot/config-{release}") or "").splitlines())
+               for line in (read_text(reader, f"{folder}/modules.builtin") or "").split("\n") if line}
+    settings = set((read_text(reader, f"/boot/config-{release}") or "").split("\n"))
     builtin |= {name for name, option in _CONFIG.items() if f"{option}=y" in settings}
     paths = {modindex.module_name(path): path for path in depends}
     return ModuleTree(release, folder, depends, paths, frozenset(map(normalise, builtin)))

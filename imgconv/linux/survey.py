@@ -80,6 +80,7 @@ def _initramfs(reader: Reader, inspection: Inspection, kernel: Kernel) -> Initra
     drivers = {}
     if tool is not None:
         for name in DRIVERS[Bus.VIRTIO_BLK]:
-            result = check.drivers(content, kernel.tree, inspection.arch, (name,), tool)
+            result = check.drivers(content, kernel.tree, kernel.arch or inspection.arch, (name,),
+                                   tool)
             drivers[name] = "; ".join(result.problems)
     return InitramfsFacts(path, content.size, tuple(m.kind for m in content.members), drivers)

@@ -117,7 +117,9 @@ def test_interrupted(legacy_guest: Path, copy_of: Callable[[Path], Path], tmp_pa
     log = tmp_path / "log"
     process = subprocess.Popen([*IMGCONV, "virtio-ize", disk, "--log-file", log],
                                env={**os.environ, "TMPDIR": str(scratch)}, text=True,
-                               stderr=subprocess.PIPE, start_new_session=True)
+                               stderr=subprocess.PIPE, start_new_session=True,
+                               # A shell's background jobs, this test among them, ignore SIGINT.
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     deadline = time.monotonic() + 120
     while "guestfs: launch" not in (log.read_text() if log.exists() else ""):
         assert time.monotonic() < deadline

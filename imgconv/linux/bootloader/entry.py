@@ -41,10 +41,10 @@ class BootLoader(Protocol):
 
 
 def locate(reader: Reader, path: str) -> str:
-    """A path as the boot loader writes it, as the guest's path: with /boot on a filesystem
-    of its own the boot loader leaves "/boot" off."""
+    """A path as the boot loader writes it, as the guest's path: with /boot on a filesystem of its
+    own the boot loader leaves "/boot" off, and on btrfs it says the subvolume (/@/boot/vmlinuz)."""
     path = "/" + path.lstrip("/")
-    in_boot = f"/boot{path}"
-    if reader.size(path) is None and reader.size(in_boot) is not None:
-        return in_boot
-    return path
+    _, _, below = path[1:].partition("/")
+    candidates = (path, f"/boot{path}", f"/{below}", f"/boot/{below}") if below else (
+        path, f"/boot{path}")
+    return next((name for name in candidates if reader.size(name) is not None), path)

@@ -9,18 +9,23 @@ from imgconv.guest.protocols import Reader, read_text
 from imgconv.linux import cmdline
 from imgconv.linux.bootloader.entry import BootEntry, locate
 from imgconv.linux.device_names import Renamer
-from imgconv.linux.edit import edit
+from imgconv.linux.edit import edit, lines
 from imgconv.model import Change, Names
 
 NAME = "GRUB 2"
 
 DEFAULTS = "/etc/default/grub"
+_DEFAULTS_D = "/etc/default/grub.d"
 _CONFIGS = ("/boot/grub/grub.cfg", "/boot/grub2/grub.cfg")
 
 _TITLE = re.compile(r"""\s*menuentry\s+(?:'(?P<single>[^']*)'|"(?P<double>[^"]*)"|(?P<bare>\S+))""")
 _LINUX = re.compile(r"\s*linux(?:16|efi)?\s+(?P<kernel>\S+)(?P<cmdline>.*)")
 _INITRD = re.compile(r"\s*initrd(?:16|efi)?\s+(?P<paths>.+)")
-_NO_UUID = re.compile(r"^GRUB_DISABLE_LINUX_UUID=([\"']?)true\1[ \t]*$", re.MULTILINE)
+_NO_UUID = re.compile(r"^[ \t]*(?:export[ \t]+)?GRUB_DISABLE_LINUX_UUID=([\"']?)true\1(?=\s|$)",
+                      re.MULTILINE)
+
+#: A longer command line is none: the kernel takes 2,048 characters on x86, 4,096 at most.
+_LONGEST = 1 << 16
 
 
 def _configs(reader: Reader) -> tuple[str, ...]:
@@ -42,13 +47,17 @@ def parse(reader: Reader, source: str, text: str) -> list[BootEntry]:
     """The menu entries of one grub.cfg that start a kernel, submenus included."""
     found: list[BootEntry] = []
     title = ""
-    for line in text.splitlines():
+    begun = False  # an entry whose initrd may follow
+    for line in lines(text):
         if match := _TITLE.match(line):
             title = match["single"] or match["double"] or match["bare"] or ""
+            begun = False
         elif match := _LINUX.match(line):
             found.append(BootEntry(title, locate(reader, _path(match["kernel"])), (),
                                    _unquote(match["cmdline"]), source))
-        elif (match := _INITRD.match(line)) and found and not found[-1].initrds:
+            begun = True
+        elif begun and (match := _INITRD.match(line)):
+            begun = False
             last = found.pop()
             initrds = tuple(locate(reader, _path(word)) for word in match["paths"].split())
             found.append(BootEntry(last.title, last.kernel, initrds, last.cmdline, source))
@@ -62,7 +71,7 @@ def _path(word: str) -> str:
 
 def _unquote(text: str) -> str:
     try:
-        return " ".join(shlex.split(text, comments=False))
+        return " ".join(shlex.split(text[:_LONGEST], comments=False))
     except ValueError:  # unbalanced quotes: GRUB would fail too, but the words are still telling
         return text.strip()
 
@@ -72,20 +81,18 @@ def rewrite_config(text: str, renamer: Renamer) -> str:
 
     An entry without an initrd keeps a device name, because the kernel alone knows no UUIDs.
     """
-    lines = text.splitlines(keepends=True)
-    for index, line in enumerate(lines):
+    done: list[str] = []
+    has_initrd = False
+    for line in reversed(lines(text)):
         if _LINUX.match(line):
-            lines[index] = cmdline.rewrite(line, renamer, by_uuid=_has_initrd(lines[index + 1:]))
-    return "".join(lines)
-
-
-def _has_initrd(following: list[str]) -> bool:
-    for line in following:
+            done.append(cmdline.rewrite(line, renamer, by_uuid=has_initrd))
+        else:
+            done.append(line)
         if _INITRD.match(line):
-            return True
-        if _LINUX.match(line) or _TITLE.match(line):
-            return False
-    return False
+            has_initrd = True
+        elif _LINUX.match(line) or _TITLE.match(line):
+            has_initrd = False
+    return "".join(reversed(done))
 
 
 def rewrite_defaults(text: str, renamer: Renamer) -> str:
@@ -96,8 +103,8 @@ def rewrite_defaults(text: str, renamer: Renamer) -> str:
     """
     if renamer.names is Names.UUID:
         text = _NO_UUID.sub(lambda match: "#" + match[0], text)
-    return "".join(cmdline.rewrite(line, renamer) if line.startswith("GRUB_CMDLINE_LINUX") else line
-                   for line in text.splitlines(keepends=True))
+    return "".join(line if line.lstrip().startswith("#") else cmdline.rewrite(line, renamer)
+                   for line in lines(text))
 
 
 def plan(reader: Reader, renamer: Renamer) -> tuple[Change, ...]:
@@ -105,6 +112,8 @@ def plan(reader: Reader, renamer: Renamer) -> tuple[Change, ...]:
     for path in _configs(reader):
         changes += edit(reader, path, lambda text: rewrite_config(text, renamer),
                         "the kernel looks for its root and its resume device by these names")
-    changes += edit(reader, DEFAULTS, lambda text: rewrite_defaults(text, renamer),
-                    "the next update-grub must write the same names")
+    for path in (DEFAULTS, *(f"{_DEFAULTS_D}/{name}" for name in reader.names(_DEFAULTS_D)
+                             if name.endswith(".cfg"))):
+        changes += edit(reader, path, lambda text: rewrite_defaults(text, renamer),
+                        "the next update-grub must write the same names")
     return tuple(changes)

@@ -48,20 +48,22 @@ def plan(reader: Reader, kernel: Kernel, arch: str, renamer: Renamer, tool: Init
     if kernel.initramfs is None:
         return ()
     drivers = DRIVERS[renamer.bus]
+    if reader.size(kernel.initramfs) is None:
+        return ()  # the entry has not booted before, either; verification says so
     try:
         initramfs = read(reader, kernel.initramfs)
     except HostileInput:
         if mode is InitramfsMode.SPLICE:
             raise
         return _rebuild(reader, kernel, tool)
-    if not (check.drivers(initramfs, kernel.tree, arch, drivers, tool).problems
+    if not (check.drivers(initramfs, kernel.tree, kernel.arch or arch, drivers, tool).problems
             or check.names(initramfs, renamer, tool).problems):
         return ()
     if mode is InitramfsMode.REBUILD:
         return _rebuild(reader, kernel, tool)
     try:
-        return (splice.plan(reader, kernel.initramfs, initramfs, kernel.tree, renamer, drivers,
-                            tool),)
+        return (splice.plan(reader, kernel.initramfs, initramfs, kernel.tree, kernel.arch or arch,
+                            renamer, drivers, tool),)
     except ImgconvError:
         if mode is InitramfsMode.SPLICE:
             raise
@@ -71,5 +73,3 @@ def plan(reader: Reader, kernel: Kernel, arch: str, renamer: Renamer, tool: Init
 def _rebuild(reader: Reader, kernel: Kernel, tool: InitramfsTool) -> tuple[Change, ...]:
     edits, command = tool.rebuild(reader, kernel)
     return (*edits, command)
-
-

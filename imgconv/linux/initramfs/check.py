@@ -26,8 +26,12 @@ MODALIASES = {
     "sd_mod": ("scsi:t-0x00",),
 }
 
-_UDEV = ("sbin/udevd", "lib/systemd/systemd-udevd", "usr/lib/systemd/systemd-udevd",
-         "bin/udevadm", "usr/bin/udevadm", "sbin/udevadm")
+#: udev's daemon, and the folders of its rules: 80-drivers.rules is what makes it load modules.
+_UDEVD = ("sbin/udevd", "usr/sbin/udevd", "lib/udev/udevd", "lib/systemd/systemd-udevd",
+          "usr/lib/systemd/systemd-udevd")
+_RULES = ("lib/udev/rules.d", "usr/lib/udev/rules.d", "etc/udev/rules.d")
+
+_MODPROBE_D = ("etc/modprobe.d", "lib/modprobe.d", "usr/lib/modprobe.d", "run/modprobe.d")
 
 
 @dataclass(slots=True)
@@ -75,7 +79,7 @@ def drivers(initramfs: Initramfs, tree: ModuleTree, arch: str, wanted: Iterable[
         aliases = _aliases(initramfs, folder)
         present = {modindex.module_name(path): path for path in initramfs.below(folder)
                    if ".ko" in path.rpartition("/")[2]}
-        udev = any(initramfs.has(path) for path in _UDEV)
+        udev = _udev_loads(initramfs)
         for driver in needed:
             if _closure(initramfs, tree, arch, driver, present, index, folder, result):
                 _trigger(initramfs, driver, aliases if udev else [], tool, result)
@@ -90,24 +94,28 @@ def _closure(initramfs: Initramfs, tree: ModuleTree, arch: str, driver: str,
     """Walk the modules that `driver` needs by what they say themselves."""
     todo, seen = [driver], set[str]()
     before = len(result.problems)
+    rows = index.get(driver) if index is not None else None
+    # Where kmod would look, which need not be where a file of that name is.
+    places = present | {modindex.module_name(path): f"{folder}/{path}" for path in rows or ()}
     while todo:
         name = todo.pop()
         if name in seen or name in tree.builtin:
             continue
         seen.add(name)
-        path = present.get(name)
+        path = places.get(name)
         content = initramfs.read(path) if path is not None else None
         if content is None:
             needed = "" if name == driver else f", which {driver} needs"
             result.problems.append(f"the module {name}{needed} is missing")
             continue
         info = modinfo.read(content)
+        if info.name not in (name, ""):  # before Linux 4.11 modules did not say theirs
+            result.problems.append(f"what should be {name} is {info.name}")
         if info.release != tree.release:
             result.problems.append(f"{name} is for kernel {info.release}, not {tree.release}")
         if info.arch != arch:
             result.problems.append(f"{name} is for {info.arch}, not {arch}")
         todo += info.depends
-    rows = index.get(driver) if index is not None else None
     if rows is None:
         result.problems.append(f"the module index (modules.dep.bin) does not know {driver}")
     else:
@@ -124,12 +132,32 @@ def _closure(initramfs: Initramfs, tree: ModuleTree, arch: str, driver: str,
     return True
 
 
+def _udev_loads(initramfs: Initramfs) -> bool:
+    """Whether udev is in there and loads modules."""
+    return any(map(initramfs.has, _UDEVD)) and any(
+        name.endswith("-drivers.rules") for folder in _RULES for name in initramfs.below(folder))
+
+
+def _forbidden(initramfs: Initramfs, driver: str) -> str | None:
+    """The line of modprobe's configuration that keeps `driver` from being loaded."""
+    for name in (name for folder in _MODPROBE_D for name in initramfs.below(folder)):
+        for line in (initramfs.read(name) or b"").decode("utf-8", "replace").split("\n"):
+            words = line.split()
+            if words[:1] in (["blacklist"], ["install"]) and [
+                    modinfo.normalise(word) for word in words[1:2]] == [driver]:
+                return f"{name}: {line.strip()}"
+    return None
+
+
 def _trigger(initramfs: Initramfs, driver: str, aliases: list[modindex.Item], tool: InitramfsTool,
              result: Result) -> None:
     """Something must load the driver: the tool's own list, or udev by the device's alias."""
+    if (line := _forbidden(initramfs, driver)) is not None:
+        result.problems.append(f"{driver} is kept from being loaded by {line}")
+        return
     by_tool = tool.loads(initramfs, driver)
     patterns = [item.key for item in aliases if item.value == driver]
-    names = MODALIASES.get(driver, ())
+    names = [modindex.normalise_alias(name) for name in MODALIASES.get(driver, ())]
     by_udev = any(fnmatchcase(name, pattern) for pattern in patterns for name in names)
     if by_tool is None and not by_udev:
         result.problems.append(f"nothing in the initramfs loads {driver}")

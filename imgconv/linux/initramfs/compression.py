@@ -1,8 +1,9 @@
-"""Decompressing one member of an initramfs, in memory and with a limit.
+"""Decompressing one member of an initramfs (or one kernel module), in memory and with a limit.
 
 The kernel recognises a compressed member by its first bytes (lib/decompress.c in the kernel's
 source); this table is the same list. A member ends where its own format says so, and whatever
-follows is the next member.
+follows is the next member. Every decompressor is asked for a little output at a time, so that a
+bomb is noticed at the limit and not after it has filled the memory.
 """
 
 from __future__ import annotations
@@ -23,15 +24,59 @@ from imgconv.errors import HostileInput
 #: memory.
 LIMIT = 1 << 30
 
-_CHUNK = 1 << 20
+#: Input and output of one step of a decompressor.
+_CHUNK = 1 << 16
+_STEP = 1 << 20
+
+#: The largest dictionary that a decoder may ask memory for; "xz -9" needs 65 MiB, and the kernel
+#: accepts windows of zstd up to 128 MiB.
+_WINDOW = 1 << 27
+
+#: Blocks of one lz4 or zstd member. Real lz4 blocks hold 8 MiB, zstd's 128 KiB.
+_MAX_LZ4_BLOCKS = 1024
+_MAX_ZSTD_BLOCKS = 1 << 20
+
+_LZ4_MAGIC = b"\x02\x21\x4c\x18"
+_LZ4_BLOCK = 8 << 20
 
 
 class _Decompressor(Protocol):
     @property
     def eof(self) -> bool: ...
     @property
+    def needs_input(self) -> bool: ...
+    @property
     def unused_data(self) -> bytes: ...
-    def decompress(self, data: bytes, /) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+
+
+class _Gzip:
+    """zlib's decompressor with the interface of those of bz2 and lzma."""
+
+    def __init__(self) -> None:
+        self._zlib = zlib.decompressobj(31)
+
+    @property
+    def eof(self) -> bool:
+        return self._zlib.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._zlib.unconsumed_tail
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._zlib.unused_data
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes:
+        return self._zlib.decompress(self._zlib.unconsumed_tail + data, max_length)
+
+
+def _grow(out: bytearray, made: bytes, limit: int) -> None:
+    out += made
+    if len(out) > limit:
+        raise HostileInput(f"compressed data unpacks to more than {limit >> 20} MiB",
+                           hint="this is nothing that a kernel would load; look at the guest")
 
 
 def _stream(make: Callable[[], _Decompressor], data: memoryview, limit: int) -> tuple[bytes, int]:
@@ -39,47 +84,82 @@ def _stream(make: Callable[[], _Decompressor], data: memoryview, limit: int) -> 
     decompressor = make()
     out = bytearray()
     position = 0
-    while position < len(data) and not decompressor.eof:
-        chunk = bytes(data[position:position + _CHUNK])
-        out += decompressor.decompress(chunk)
+    while not decompressor.eof:
+        chunk = bytes(data[position:position + _CHUNK]) if decompressor.needs_input else b""
+        made = decompressor.decompress(chunk, _STEP)
         position += len(chunk)
-        if len(out) > limit:
-            raise HostileInput(f"an initramfs unpacks to more than {limit >> 20} MiB",
-                               hint="this is no initramfs a kernel would load; look at the guest")
-    if not decompressor.eof:
-        raise HostileInput("an initramfs ends in the middle of its compressed data")
+        if not chunk and not made and not decompressor.eof:
+            raise HostileInput("compressed data ends in the middle")
+        _grow(out, made, limit)
     return bytes(out), position - len(decompressor.unused_data)
+
+
+def _zstd(data: memoryview, limit: int) -> tuple[bytes, int]:
+    end = _zstd_frame(data)
+    out = bytearray()
+    with zstandard.ZstdDecompressor(max_window_size=_WINDOW).stream_reader(data[:end]) as reader:
+        while made := reader.read(_STEP):
+            _grow(out, made, limit)
+    return bytes(out), end
+
+
+def _zstd_frame(data: memoryview) -> int:
+    """The size in bytes of the zstd frame that `data` begins with (RFC 8878, section 3.1.1).
+
+    The decompressor that can be asked for a little at a time does not tell where a frame ended.
+    """
+    descriptor = data[4]
+    single = descriptor >> 5 & 1
+    position = 5 + (not single) + (0, 1, 2, 4)[descriptor & 3] + (single, 2, 4, 8)[descriptor >> 6]
+    for _ in range(_MAX_ZSTD_BLOCKS):
+        low, high = struct.unpack_from("<HB", data, position)
+        header = high << 16 | low
+        kind, size = header >> 1 & 3, header >> 3
+        position += 3 + (1 if kind == 1 else size)  # 1: one byte, repeated
+        if header & 1:
+            position += 4 * (descriptor >> 2 & 1)  # the checksum
+            if position > len(data):
+                break
+            return position
+    raise HostileInput("compressed data ends in the middle")
 
 
 def _lz4_legacy(data: memoryview, limit: int) -> tuple[bytes, int]:
     """The lz4 frame that the kernel reads: magic, then blocks of at most 8 MiB unpacked.
 
-    It has no end mark: it ends with the data or where a block size would be zero or a new member.
+    It has no end mark: it ends with the data or, since Linux 5.11, where a block's size would be
+    zero. The magic again in place of a size is skipped; anything else is an error to the kernel
+    (lib/decompress_unlz4.c), even the magic of another member.
     """
     out = bytearray()
-    position = 4
+    position = blocks = 0
     while position + 4 <= len(data):
+        if data[position:position + 4] == _LZ4_MAGIC:
+            position += 4
+            continue
         (size,) = struct.unpack_from("<I", data, position)
-        if size == 0 or size > (8 << 20) + (8 << 20) // 255 + 16:
+        if size == 0:
             break
-        block = bytes(data[position + 4:position + 4 + size])
+        block = bytes(data[position + 4:position + 4 + size]) if size <= 2 * _LZ4_BLOCK else b""
         if len(block) < size:
-            raise HostileInput("an initramfs ends in the middle of an lz4 block")
+            raise HostileInput("compressed data ends in the middle of an lz4 block")
+        blocks += 1
+        if blocks > _MAX_LZ4_BLOCKS:
+            raise HostileInput(f"lz4 data has more than {_MAX_LZ4_BLOCKS} blocks")
         try:
-            out += lz4.block.decompress(block, uncompressed_size=8 << 20)
+            made = lz4.block.decompress(block, uncompressed_size=_LZ4_BLOCK)
         except lz4.block.LZ4BlockError as error:
-            raise HostileInput(f"an initramfs has a damaged lz4 block: {error}") from error
+            raise HostileInput(f"a block of lz4 data is damaged: {error}") from error
+        _grow(out, made, limit)
         position += 4 + size
-        if len(out) > limit:
-            raise HostileInput(f"an initramfs unpacks to more than {limit >> 20} MiB")
     return bytes(out), position
 
 
 def lz4_blocks(data: bytes) -> bytes:
     """`data` as further blocks of an lz4 member that is there already (so without the magic)."""
     out = bytearray()
-    for start in range(0, len(data), 8 << 20):
-        block = lz4.block.compress(data[start:start + (8 << 20)], store_size=False)
+    for start in range(0, len(data), _LZ4_BLOCK):
+        block = lz4.block.compress(data[start:start + _LZ4_BLOCK], store_size=False)
         out += struct.pack("<I", len(block)) + block
     return bytes(out)
 
@@ -89,15 +169,15 @@ def _with(make: Callable[[], _Decompressor]) -> Callable[[memoryview, int], tupl
 
 
 _FORMATS: tuple[tuple[str, bytes, Callable[[memoryview, int], tuple[bytes, int]]], ...] = (
-    ("gzip", b"\x1f\x8b", _with(lambda: zlib.decompressobj(31))),
+    ("gzip", b"\x1f\x8b", _with(_Gzip)),
     ("bzip2", b"BZh", _with(bz2.BZ2Decompressor)),
-    ("xz", b"\xfd7zXZ\0", _with(lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ))),
-    ("lzma", b"\x5d\0\0", _with(lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE))),
-    ("zstd", b"\x28\xb5\x2f\xfd",
-     _with(lambda: zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj())),
-    ("lz4", b"\x02\x21\x4c\x18", _lz4_legacy),
+    ("xz", b"\xfd7zXZ\0", _with(lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, 2 * _WINDOW))),
+    ("lzma", b"\x5d\0\0", _with(lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE, 2 * _WINDOW))),
+    ("zstd", b"\x28\xb5\x2f\xfd", _zstd),
+    ("lz4", _LZ4_MAGIC, _lz4_legacy),
 )
-_ERRORS = (zlib.error, lzma.LZMAError, zstandard.ZstdError, OSError, EOFError, ValueError)
+_ERRORS = (zlib.error, lzma.LZMAError, zstandard.ZstdError, struct.error, IndexError, OSError,
+           EOFError, ValueError)
 
 
 def detect(data: bytes | memoryview) -> str | None:
@@ -118,10 +198,9 @@ def decompress(data: memoryview, limit: int = LIMIT) -> tuple[str, bytes, int]:
             try:
                 out, used = unpack(data, limit)
             except _ERRORS as error:
-                raise HostileInput(f"an initramfs has damaged {name} data: {error}") from error
+                raise HostileInput(f"damaged {name} data: {error}") from error
             return name, out, used
-    raise HostileInput(f"an initramfs has a member of unknown kind (it begins with "
-                       f"{bytes(data[:6]).hex()})")
+    raise HostileInput(f"data of unknown kind (it begins with {bytes(data[:6]).hex()})")
 
 
 def decompress_file(data: bytes, limit: int) -> bytes:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from imgconv.guest.protocols import Reader, read_text, to_bytes
+from imgconv.linux import crypttab
 from imgconv.linux.device_names import Renamer
 from imgconv.linux.edit import edit
 from imgconv.linux.initramfs.cpio import Initramfs
@@ -13,6 +14,9 @@ from imgconv.linux.kernels import Kernel
 from imgconv.model import Change, RunInGuest, WriteFile
 
 NAME = "initramfs-tools"
+
+#: The copy inside the initramfs, of the lines that the root filesystem needs.
+_CRYPTTAB = "cryptroot/crypttab"
 
 _FOLDER = "/etc/initramfs-tools"
 _MODULES = f"{_FOLDER}/modules"
@@ -22,15 +26,19 @@ _OVERRIDE = f"{_CONF_D}/zz-imgconv"
 
 _RESUME = re.compile(r"^(?P<key>[ \t]*(?:export[ \t]+)?(?:RESUME|ROOT)=)(?P<quote>[\"']?)"
                      r"(?P<spec>/dev/[^\s\"']+)", re.MULTILINE)
+#: conf/conf.d/cryptroot of Debian 9 and before: target=root,source=/dev/sda5,key=none,...
+_CRYPTROOT = re.compile(r"(?P<key>^(?:[^\s,]*,)*?source=)(?P<spec>[^\s,]+)", re.MULTILINE)
 _SETTING = re.compile(r"^[ \t]*MODULES=[\"']?(?P<value>\w+)", re.MULTILINE)
 
 
 def detect(reader: Reader) -> bool:
-    return reader.size("/usr/sbin/update-initramfs") is not None
+    # Not update-initramfs: Debian's dracut brings one of that name.
+    return reader.size("/usr/sbin/mkinitramfs") is not None
 
 
 def _rename(text: str, renamer: Renamer) -> str:
-    return _RESUME.sub(lambda m: f"{m['key']}{m['quote']}{renamer.rename(m['spec'])}", text)
+    text = _RESUME.sub(lambda m: f"{m['key']}{m['quote']}{renamer.rename(m['spec'])}", text)
+    return _CRYPTROOT.sub(lambda m: m["key"] + renamer.rename(m["spec"]), text)
 
 
 def _conf_files(reader: Reader) -> tuple[str, ...]:
@@ -39,7 +47,7 @@ def _conf_files(reader: Reader) -> tuple[str, ...]:
 
 def _listed(text: str) -> set[str]:
     """The modules that a modules file names: one a line, with arguments, # begins a comment."""
-    lines = (line.partition("#")[0].split() for line in text.splitlines())
+    lines = (line.partition("#")[0].split() for line in text.split("\n"))
     return {words[0].replace("-", "_") for words in lines if words}
 
 
@@ -74,10 +82,14 @@ def additions(initramfs: Initramfs, renamer: Renamer,
     files: dict[str, bytes] = {}
     conf = [name for name in initramfs.below("conf") if name.startswith(("conf/conf.d/",
             "conf/param.conf", "conf/initramfs.conf"))]
-    for name in ("conf/modules", *conf):
+    for name in ("conf/modules", _CRYPTTAB, *conf):
         before = (initramfs.read(name) or b"").decode("utf-8", "surrogateescape")
-        after = _with_modules(before, drivers) if name == "conf/modules" else _rename(
-            before, renamer)
+        if name == "conf/modules":
+            after = _with_modules(before, drivers)
+        elif name == _CRYPTTAB:
+            after = crypttab.rewrite(before, renamer)
+        else:
+            after = _rename(before, renamer)
         if after != before:
             files[name] = to_bytes(after)
     return files

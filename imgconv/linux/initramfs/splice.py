@@ -12,7 +12,7 @@ from imgconv.errors import ImgconvError
 from imgconv.guest.protocols import Reader, read_text
 from imgconv.linux import modindex
 from imgconv.linux.device_names import Renamer
-from imgconv.linux.initramfs import cpio
+from imgconv.linux.initramfs import check, cpio
 from imgconv.linux.initramfs.check import module_folder
 from imgconv.linux.initramfs.cpio import Initramfs
 from imgconv.linux.initramfs.tool import InitramfsTool
@@ -22,11 +22,12 @@ from imgconv.linux.modules import ModuleTree
 from imgconv.model import AppendFile
 
 
-def plan(reader: Reader, path: str, initramfs: Initramfs, tree: ModuleTree, renamer: Renamer,
-         drivers: Sequence[str], tool: InitramfsTool) -> AppendFile:
+def plan(reader: Reader, path: str, initramfs: Initramfs, tree: ModuleTree, arch: str,
+         renamer: Renamer, drivers: Sequence[str], tool: InitramfsTool) -> AppendFile:
     """The change that splices `drivers` into the initramfs at `path`.
 
-    Raises ImgconvError when a module is not installed in the guest.
+    Raises ImgconvError when a module is not installed in the guest, or what is in the initramfs
+    already keeps the drivers from working.
     """
     absent = [driver for driver in drivers if not tree.has(driver)]
     if absent:
@@ -35,14 +36,18 @@ def plan(reader: Reader, path: str, initramfs: Initramfs, tree: ModuleTree, rena
                                 [driver for driver in drivers if driver not in tree.builtin]))
     folder = module_folder(initramfs, tree.release)
     present = {modindex.module_name(name): name.removeprefix(f"{folder}/")
-               for name in initramfs.below(folder)}
+               for name in initramfs.below(folder) if ".ko" in name.rpartition("/")[2]}
     added = [module for module in tree.closure(drivers)
              if modindex.module_name(module) not in present]
     files.update({f"{folder}/{module}": reader.read(f"{tree.folder}/{module}", LIMIT)
                   for module in added})
     # Also what is there already may be missing from the indexes, or named in them by other paths.
     files.update(_indexes(reader, initramfs, tree, folder, present, tree.closure(drivers)))
-    return AppendFile(path, cpio.appendix(initramfs, files),
+    appendix = cpio.appendix(initramfs, files)
+    left = check.drivers(cpio.with_files(initramfs, files), tree, arch, drivers, tool).problems
+    if left:
+        raise ImgconvError(f"splicing would not help {path}: {left[0]}")
+    return AppendFile(path, appendix,
                       f"the initramfs of {tree.release} needs {', '.join(drivers)}",
                       tuple(sorted(files)))
 
@@ -65,20 +70,22 @@ def _indexes(reader: Reader, initramfs: Initramfs, tree: ModuleTree, folder: str
     symbols = [f"alias {pattern} {name}" for pattern, name in _aliases(reader, tree, "symbols")
                if name in names]
     softdep = [line for line in (read_text(reader, f"{tree.folder}/modules.softdep") or ""
-                                 ).splitlines() if line.split()[1:2] and line.split()[1] in names]
+                                 ).split("\n") if line.split()[1:2] and line.split()[1] in names]
     files: dict[str, bytes] = {}
     for name, lines in (("dep", dep), ("alias", alias), ("symbols", symbols),
                         ("softdep", softdep)):
         text = (initramfs.read(f"{folder}/modules.{name}") or b"").decode("utf-8",
                                                                           "surrogateescape")
-        known = _without(text.splitlines(), names if name == "dep" else set())
-        merged = [*known, *(line for line in lines if line not in set(known))]
+        known = _without(text.split("\n"), names if name == "dep" else set())
+        merged = list(dict.fromkeys([*known, *lines]))
         files[f"{folder}/modules.{name}"] = "".join(f"{line}\n" for line in merged).encode(
             "utf-8", "surrogateescape")
         if name == "softdep":
             continue
         binary = initramfs.read(f"{folder}/modules.{name}.bin")
-        old = modindex.read(binary) if binary is not None else []
+        # Without a binary index kmod goes by the text, and with one no longer.
+        old = modindex.read(binary) if binary is not None else [
+            _item(name, line, index) for index, line in enumerate(known) if _is_row(name, line)]
         if name == "dep":
             old = [item for item in old if item.key not in names]
         first = 1 + max((item.priority for item in old), default=0)
@@ -94,11 +101,16 @@ def _item(name: str, line: str, priority: int) -> Item:
         # kmod writes "path:" with the blank only before a dependency.
         return Item(modindex.module_name(line.partition(":")[0]), priority, line)
     _, pattern, module = line.split()
-    return Item(pattern, priority, module)
+    return Item(modindex.normalise_alias(pattern), priority, module)
+
+
+def _is_row(name: str, line: str) -> bool:
+    return ":" in line if name == "dep" else line.startswith("alias ") and len(line.split()) == 3
 
 
 def _without(lines: list[str], names: set[str]) -> list[str]:
-    return [line for line in lines if modindex.module_name(line.partition(":")[0]) not in names]
+    return [line for line in lines
+            if line and modindex.module_name(line.partition(":")[0]) not in names]
 
 
 def _all_needed(tree: ModuleTree, path: str) -> tuple[str, ...]:

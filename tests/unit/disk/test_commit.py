@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from imgconv.disk import qemu_img
-from imgconv.disk.commit import commit, export, fingerprint, uninterrupted
+from imgconv.disk.commit import commit, export, fingerprint
 from imgconv.disk.formats import open_image
 from imgconv.disk.overlay import create, workspace
 from imgconv.errors import CommitFailed, ImgconvError, UsageError
 from imgconv.model import Image
 from imgconv.run import CommandFailed
+from imgconv.signals import deferred
 from tests.unit.disk.images import MIB, WRITABLE_FORMATS, content, digest, make, same, write
 
 
@@ -90,10 +91,10 @@ def test_ctrl_c_waits_for_the_commit(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "import subprocess, sys, threading, time\n"
-        "from imgconv.disk.commit import uninterrupted\n"
+        "from imgconv.signals import deferred\n"
         "threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
         "try:\n"
-        "    with uninterrupted():\n"
+        "    with deferred(children=True):\n"
         "        print('ready', flush=True)\n"
         "        done = subprocess.run(['sleep', '0.3'])\n"
         "        print('finished', done.returncode, flush=True)\n"
@@ -109,9 +110,9 @@ def test_ctrl_c_waits_for_the_commit(tmp_path: Path) -> None:
     assert child.communicate(timeout=10)[0].split() == ["finished", "0", "interrupted"]
 
 
-def test_uninterrupted_leaves_signals_as_they_were() -> None:
+def test_deferred_leaves_signals_as_they_were() -> None:
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), uninterrupted():
+    with pytest.raises(KeyboardInterrupt), deferred(children=True):
         os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
