@@ -99,6 +99,8 @@ def virtio_ize(job: Job, progress: Progress = lambda phase, fraction: None) -> R
             return report
         virtual = _machine(job, inspection, plan.capabilities,
                            tuple(Disk(path, fmt) for path, fmt in outputs))
+        for name in job.emit:
+            emit.text(virtual, name)  # what cannot be emitted is better known before the commit
         with clock.phase("commit"):
             if job.output is not None:
                 for layer, (path, fmt) in zip(overlays, outputs, strict=True):

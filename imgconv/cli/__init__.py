@@ -34,7 +34,9 @@ class Group(TyperGroup):
         try:
             status = super().main(*args, **{**extra, "standalone_mode": False}) or 0
             if status == _InterruptedError.exit_code:
-                raise _InterruptedError("interrupted")
+                raise _InterruptedError(
+                    "interrupted", hint="a disk is as it was or, in the last second, completely "
+                    "converted: imgconv verify DISK tells which")
         except typer.TyperException as error:
             status = _usage_error(error, as_json=as_json)
         except ImgconvError as error:

@@ -25,7 +25,7 @@ def machine(disks: options.Disks,
             emit: Annotated[str, typer.Option("--emit", metavar="NAME",
                                               help="In which form: " + ", ".join(
                                                   e.NAME for e in EMITTERS))] = "qemu",
-            block: options.Block = Bus.VIRTIO_BLK, net: options.Net = "user",
+            block: options.Block = "virtio-blk", net: options.Net = "user",
             memory: options.Memory = None, cpus: options.Cpus = None,
             input_format: options.InputFormat = None,
             allow_external_files: options.AllowExternalFiles = False, root: options.Root = None,
@@ -36,7 +36,7 @@ def machine(disks: options.Disks,
     A guest that is not proven to boot from virtio gets the old bus. Nothing is changed.
     """
     check_names((emit,))
-    job = pipeline.Job(tuple(disks), Options(block=block, root=root), net=net,
+    job = pipeline.Job(tuple(disks), Options(block=Bus(block), root=root), net=net,
                        memory=memory, cpus=cpus, input_format=input_format,
                        allow_external_files=allow_external_files)
     with bar(PHASES, shown=not as_json) as progress:

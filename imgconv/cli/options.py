@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from imgconv.model import Bus, Names
+from imgconv.model import Names
 
 Disks = Annotated[list[Path], typer.Argument(
     metavar="DISK...", help="The disks of ONE guest, in order.", show_default=False)]
@@ -22,8 +22,8 @@ Root = Annotated[str | None, typer.Option(
 NamesOption = Annotated[Names, typer.Option(
     "--names", help="How fstab and boot loader name disks afterwards: by UUID (boots on the old "
                     "bus, too) or by the new device name.")]
-Block = Annotated[Bus, typer.Option(
-    "--block", help="What the disks hang on: virtio-blk or virtio-scsi.")]
+Block = Annotated[Literal["virtio-blk", "virtio-scsi"], typer.Option(
+    "--block", help="What the disks hang on afterwards.")]
 Net = Annotated[str, typer.Option(
     "--net", metavar="user|tap|bridge=NAME", help="The network of the machine.")]
 Memory = Annotated[int | None, typer.Option(

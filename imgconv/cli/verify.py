@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
                                         "imgconv verify disk.img --block virtio-scsi"))(verify)
 
 
-def verify(disks: options.Disks, block: options.Block = Bus.VIRTIO_BLK,
+def verify(disks: options.Disks, block: options.Block = "virtio-blk",
            input_format: options.InputFormat = None,
            allow_external_files: options.AllowExternalFiles = False, root: options.Root = None,
            as_json: JsonOption = False, verbose: VerboseOption = False,
@@ -28,12 +28,12 @@ def verify(disks: options.Disks, block: options.Block = Bus.VIRTIO_BLK,
 
     The status is 4 when it is not proven.
     """
-    job = pipeline.Job(tuple(disks), Options(block=block, root=root), input_format=input_format,
-                       allow_external_files=allow_external_files)
+    job = pipeline.Job(tuple(disks), Options(block=Bus(block), root=root),
+                       input_format=input_format, allow_external_files=allow_external_files)
     with bar(PHASES, shown=not as_json) as progress, \
             pipeline.opened(job, progress) as (_images, reader, inspection):
         progress("verify", 0.0)
-        found = pipeline.proof(reader, inspection, block)
+        found = pipeline.proof(reader, inspection, job.options.block)
     proven = all(finding.level is not Level.FAILED for finding in found)
     if as_json:
         console.print_json({"proven": proven, "findings": found})

@@ -10,7 +10,7 @@ import typer
 from imgconv.cli import console, options, show
 from imgconv.cli.console import JsonOption, LogFileOption, VerboseOption
 from imgconv.cli.progress import bar
-from imgconv.errors import NotProven, UsageError
+from imgconv.errors import NotProven
 from imgconv.model import Bus, InitramfsMode, Names, Options
 
 
@@ -42,7 +42,7 @@ def virtio_ize(
                             "tool build it anew (rebuild), or whichever works.")
     ] = InitramfsMode.AUTO,
     names: options.NamesOption = Names.UUID,
-    block: options.Block = Bus.VIRTIO_BLK,
+    block: options.Block = "virtio-blk",
     root: options.Root = None,
     emit: Annotated[list[str], typer.Option(
         "--emit", metavar="NAME", help="What to write besides the QEMU command; repeatable."
@@ -60,11 +60,9 @@ def virtio_ize(
     """
     from imgconv import pipeline
 
-    if not block.is_virtio:
-        raise UsageError(f"--block {block} is no virtio bus", hint="give virtio-blk or virtio-scsi")
     job = pipeline.Job(
         disks=tuple(disks), output=output, output_format=output_format, input_format=input_format,
-        options=Options(names=names, block=block, initramfs=initramfs, root=root),
+        options=Options(names=names, block=Bus(block), initramfs=initramfs, root=root),
         allow_external_files=allow_external_files, dry_run=dry_run, force=force, net=net,
         emit=tuple(dict.fromkeys(["qemu", *emit])), memory=memory, cpus=cpus)
     if not as_json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -59,7 +60,11 @@ def text(machine: Machine, name: str) -> str:
 
 
 def write_all(machine: Machine, names: Iterable[str]) -> tuple[Path, ...]:
-    """Write the outputs called `names` beside the first disk, over older ones. Raises as `text`."""
+    """Write the outputs called `names` where they belong. Raises as `text`.
+
+    An older one that differs, because somebody may have edited it, is kept with "~" behind its
+    name.
+    """
     texts = {output_path(_emitter(name), machine): text(machine, name) for name in names}
     for path, content in texts.items():
         _write(path, content)
@@ -67,9 +72,11 @@ def write_all(machine: Machine, names: Iterable[str]) -> tuple[Path, ...]:
 
 
 def output_path(emitter: Emitter, machine: Machine) -> Path:
-    """Where the output belongs: beside the machine's first disk."""
+    """Where the output belongs: beside the machine's first disk, or in the current folder when that
+    is a block device."""
     disk = machine.disks[0].path
-    return disk.with_name(disk.name + emitter.SUFFIX)
+    folder = Path.cwd() if disk.is_block_device() else disk.parent
+    return folder / (disk.name + emitter.SUFFIX)
 
 
 def kvm_for(machine: Machine) -> bool:
@@ -88,6 +95,8 @@ def _emitter(name: str) -> Emitter:
 
 def _write(path: Path, content: str) -> None:
     """Replace `path` in one step, with the mode that a program (or a file) usually gets."""
+    if path.exists() and path.read_bytes() != content.encode():
+        shutil.copyfile(path, path.with_name(path.name + "~"))
     with tempfile.TemporaryDirectory(prefix=".imgconv-", dir=path.parent) as folder:
         partial = Path(folder) / "output"
         mode = 0o777 if content.startswith("#!") else 0o666

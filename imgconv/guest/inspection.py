@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from imgconv.errors import CannotConvert, ImgconvError, UsageError
 from imgconv.guest.appliance import Appliance
+from imgconv.guest.quick import quick
 from imgconv.model import Filesystem, Firmware, Inspection, LinuxOs, Mount, WindowsOs
 
 #: Partition types: the EFI system partition and the place of GRUB's core image on GPT disks.
@@ -17,6 +18,19 @@ def inspect(appliance: Appliance, root: str | None = None) -> Inspection:
     `root` is the device of the system to take when there are several. Raises CannotConvert when
     there is none that is known, UsageError when `root` is needed or wrong.
     """
+    tags = _tags(appliance)
+    filesystems = tuple(
+        Filesystem(device, tag.get("TYPE", ""), tag.get("UUID", ""), tag.get("LABEL", ""),
+                   tag.get("PART_ENTRY_UUID", tag.get("PARTUUID", "")))
+        for device, tag in tags.items())
+    found = quick(appliance, filesystems) if root is None else None
+    device, arch, mounts, system = found or _thorough(appliance, root)
+    return Inspection(device, arch, _firmware(tags), filesystems, mounts, system)
+
+
+def _thorough(appliance: Appliance, root: str | None
+              ) -> tuple[str, str, tuple[Mount, ...], LinuxOs | WindowsOs]:
+    """libguestfs' own inspection, for all that is not plain."""
     roots: list[str] = appliance.call("inspect_os")
     if not roots:
         raise CannotConvert("no operating system was found on this disk",
@@ -30,18 +44,9 @@ def inspect(appliance: Appliance, root: str | None = None) -> Inspection:
                          hint=f"--root takes one of: {', '.join(roots)}")
     chosen = root or roots[0]
     mountpoints: dict[str, str] = appliance.call("inspect_get_mountpoints", chosen)
-    tags = _tags(appliance)
-    return Inspection(
-        root=chosen,
-        arch=appliance.call("inspect_get_arch", chosen),
-        firmware=_firmware(tags),
-        filesystems=tuple(
-            Filesystem(device, tag.get("TYPE", ""), tag.get("UUID", ""), tag.get("LABEL", ""),
-                       tag.get("PART_ENTRY_UUID", tag.get("PARTUUID", "")))
-            for device, tag in tags.items()),
-        mounts=tuple(Mount(device, path) for path, device in
-                     sorted(mountpoints.items(), key=lambda item: (len(item[0]), item[0]))),
-        os=_os(appliance, chosen))
+    mounts = tuple(Mount(device, path) for path, device in
+                   sorted(mountpoints.items(), key=lambda item: (len(item[0]), item[0])))
+    return chosen, appliance.call("inspect_get_arch", chosen), mounts, _os(appliance, chosen)
 
 
 def _os(appliance: Appliance, root: str) -> LinuxOs | WindowsOs:

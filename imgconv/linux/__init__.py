@@ -18,6 +18,7 @@ def plan(reader: Reader, inspection: Inspection, options: Options) -> Plan:
 
     Raises CannotConvert when its boot loader, kernels or initramfs tool are unknown.
     """
+    _refuse_hibernated(inspection)
     loader, offered = boot_chain(reader)
     able_to = capabilities(reader, options.block)
     bus = able_to.block
@@ -47,6 +48,17 @@ def plan(reader: Reader, inspection: Inspection, options: Options) -> Plan:
     # A rebuild reads the edited files, so commands come last.
     return Plan((*(c for c in unique if not isinstance(c, RunInGuest)),
                  *(c for c in unique if isinstance(c, RunInGuest))), able_to, tuple(warnings))
+
+
+def _refuse_hibernated(inspection: Inspection) -> None:
+    """A guest that resumes believes what it remembers of its filesystems: any change corrupts them.
+
+    blkid calls swap that holds a suspended system swsuspend.
+    """
+    asleep = [f.device for f in inspection.filesystems if f.type == "swsuspend"]
+    if asleep:
+        raise CannotConvert(f"this guest is hibernated (its memory is on {', '.join(asleep)})",
+                            hint="start it where it ran, shut it down, and convert it then")
 
 
 def boot_chain(reader: Reader) -> tuple[BootLoader, tuple[Kernel, ...]]:

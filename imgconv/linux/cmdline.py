@@ -6,8 +6,8 @@ import re
 
 from imgconv.linux.device_names import Renamer, hangs_on_bus
 
-#: A parameter and the device it names, quoted or not: root=/dev/sda1, root=\\"UUID=...\\", also
-#: inside a list (cryptopts=target=x,source=/dev/sda5) and with more behind (cryptdevice=/dev/sda2:x).
+#: A parameter and the device it names, quoted or not: root=/dev/sda1, root=\"/dev/sda1\". It may be
+#: inside a list (cryptopts=target=x,source=/dev/sda5), or followed (cryptdevice=/dev/sda2:name).
 #: Possessive, or a long line of nothing would take forever.
 _PARAMETER = re.compile(r"""(?<![\w.-])(?P<key>[A-Za-z_][\w.-]*+)=(?P<quote>\\?["']?)
     (?P<spec>/dev/disk/by-path/[^\s"',\\]++

@@ -21,10 +21,12 @@ _RANDOM = ("/dev/urandom", "/dev/random", "/dev/hwrng")
 
 def specs(reader: Reader) -> Iterator[str]:
     """The devices that /etc/crypttab names, in order."""
-    for text in lines(read_text(reader, PATH) or ""):
-        match = _LINE.fullmatch(text)
-        if match is not None:
-            yield match["spec"]
+    yield from parse(read_text(reader, PATH) or "")
+
+
+def parse(text: str) -> Iterator[str]:
+    """The devices that the crypttab `text` names, in order."""
+    return (match["spec"] for match in map(_LINE.fullmatch, lines(text)) if match is not None)
 
 
 def rewrite(text: str, renamer: Renamer) -> str:

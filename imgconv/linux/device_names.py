@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from imgconv.model import Bus, Filesystem, Inspection, Names
 
 _DISK = re.compile(r"/dev/(?P<prefix>sd|hd|vd|xvd)(?P<letters>[a-z]{1,2})(?P<number>[1-9]\d{0,2})?")
-_NUMBERED = re.compile(r"/dev/(?P<prefix>nvme(?=\d{1,2}n1)|mmcblk|cciss/c0d)(?P<disk>\d{1,2})(?:n1)?"
-                       r"(?:p(?P<number>[1-9]\d{0,2}))?")
+_NUMBERED = re.compile(r"/dev/(?P<prefix>nvme(?=\d{1,2}n1)|mmcblk|cciss/c0d)(?P<disk>\d{1,2})"
+                       r"(?:n1)?(?:p(?P<number>[1-9]\d{0,2}))?")
 
 #: udev's names made of the bus, or of what the disk says of itself on that bus. Those of the device
 #: mapper, LVM and md (dm-, lvm-, md-) hang on what is on the disk and stay.

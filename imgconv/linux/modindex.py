@@ -23,8 +23,8 @@ _OFFSET = 0x0FFF_FFFF
 #: Aliases are at most some 200 characters long; this also bounds the recursion over the trie.
 _MAX_KEY = 400
 
-#: What all keys and values of one index may come to in bytes (nodes can share them, so a small file
-#: may hold any number); the largest real one, modules.alias.bin, comes to some 3 MiB.
+#: What all nodes and items of one index may come to in memory (nodes can share what they hold, so
+#: a small file may stand for any number).
 _MAX_BYTES = 64 << 20
 
 
@@ -91,7 +91,7 @@ def read(data: bytes) -> list[Item]:
 
     def spend(size: int) -> None:
         nonlocal left
-        left -= size + 16
+        left -= size + 64
         if left < 0:
             raise HostileInput("a module index holds more than one can")
 

@@ -61,14 +61,24 @@ def normalise(name: str) -> str:
     return name.replace("-", "_")
 
 
+def architecture(data: bytes) -> str:
+    """The architecture of an ELF file, of which the first 20 bytes will do; "" when it is none."""
+    if len(data) < 20 or data[:4] != b"\x7fELF":
+        return ""
+    wide, order = data[4] == 2, "<" if data[5] == 1 else ">"
+    (machine,) = struct.unpack_from(order + "H", data, 18)
+    return _MACHINES.get((machine, wide, order), f"ELF machine {machine}")
+
+
 def _modinfo_section(data: bytes) -> tuple[str, bytes]:
     if data[:4] != b"\x7fELF" or data[4] not in (1, 2) or data[5] not in (1, 2):
         raise HostileInput("a kernel module is no ELF file")
     wide, order = data[4] == 2, "<" if data[5] == 1 else ">"
-    (machine,) = struct.unpack_from(order + "H", data, 18)
     (table,) = struct.unpack_from(order + ("Q" if wide else "I"), data, 40 if wide else 32)
     entry_size, count, names_index = struct.unpack_from(order + "3H", data, 58 if wide else 46)
     layout = order + ("IIQQQQ" if wide else "IIIIII")
+    if table + count * entry_size > len(data):
+        raise HostileInput("a kernel module is cut off")
 
     def section(index: int) -> tuple[int, int, int]:
         name, _, _, _, offset, size = struct.unpack_from(layout, data, table + index * entry_size)
@@ -81,6 +91,5 @@ def _modinfo_section(data: bytes) -> tuple[str, bytes]:
         if name < names_size and data[at:at + 9] == b".modinfo\0":
             if size > _SECTION_LIMIT or offset + size > len(data):
                 raise HostileInput("a kernel module has a damaged .modinfo section")
-            arch = _MACHINES.get((machine, wide, order), f"ELF machine {machine}")
-            return arch, data[offset:offset + size]
+            return architecture(data), data[offset:offset + size]
     raise HostileInput("a kernel module has no .modinfo section")

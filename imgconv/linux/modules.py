@@ -64,8 +64,8 @@ def read(reader: Reader, release: str) -> ModuleTree:
     """The module tree of kernel `release`; empty when that kernel has none."""
     folder = f"/lib/modules/{release}"
     depends = modindex.parse_dep(read_text(reader, f"{folder}/modules.dep") or "")
-    builtin = {modindex.module_name(line)
-               for line in (read_text(reader, f"{folder}/modules.builtin") or "").split("\n") if line}
+    listed = (read_text(reader, f"{folder}/modules.builtin") or "").split("\n")
+    builtin = {modindex.module_name(line) for line in listed if line}
     settings = set((read_text(reader, f"/boot/config-{release}") or "").split("\n"))
     builtin |= {name for name, option in _CONFIG.items() if f"{option}=y" in settings}
     paths = {modindex.module_name(path): path for path in depends}

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from imgconv import linux
-from imgconv.errors import HostileInput
-from imgconv.guest.protocols import Reader
+from imgconv.errors import GuestFileMissing, HostileInput
+from imgconv.guest.protocols import Reader, read_text
 from imgconv.linux import cmdline, crypttab, fstab, initramfs, kernels
-from imgconv.linux.device_names import Renamer, parse
+from imgconv.linux.device_names import Renamer, hangs_on_bus
+from imgconv.linux.edit import lines
 from imgconv.linux.initramfs import check
 from imgconv.linux.kernels import Kernel
 from imgconv.model import (
+    Filesystem,
     Finding,
     Inspection,
     Level,
@@ -22,6 +24,11 @@ from imgconv.model import (
     WriteFile,
 )
 
+#: Command lines from which the guest makes its next boot entries. That they are right is no fact
+#: of the next boot, but of the one after the guest's next update.
+_NEXT_CMDLINES = ("/etc/default/grub", "/etc/kernel/cmdline")
+
+_SWAP = ("swap", "swsuspend")
 _TAGGED = ("UUID=", "LABEL=", "PARTUUID=", "/dev/disk/by-")
 
 
@@ -37,9 +44,11 @@ def verify(reader: Reader, inspection: Inspection, plan: Plan) -> tuple[Finding,
     _, offered = linux.boot_chain(reader)
     findings: list[Finding] = []
     for kernel in offered:
-        findings += _kernel(reader, inspection, renamer, kernel, default=kernel is offered[0])
-    findings += _fstab(reader, renamer, plan)
-    findings += _crypttab(reader, renamer)
+        findings += _kernel(reader, inspection, renamer, plan, kernel,
+                            default=kernel is offered[0])
+    findings += _fstab(reader, inspection, renamer, plan)
+    findings += _crypttab(reader, renamer, plan)
+    findings += _next_cmdlines(reader, renamer)
     findings += _next_initramfs(reader, renamer, offered)
     return tuple(findings)
 
@@ -54,7 +63,7 @@ def planned_again(reader: Reader, inspection: Inspection, options: Options) -> F
     return Finding(Level.PROVEN, "plan", "planning again yields no change")
 
 
-def _kernel(reader: Reader, inspection: Inspection, renamer: Renamer, kernel: Kernel, *,
+def _kernel(reader: Reader, inspection: Inspection, renamer: Renamer, plan: Plan, kernel: Kernel, *,
             default: bool) -> Iterator[Finding]:
     bus = renamer.bus
     subject = f"kernel {kernel.release}"
@@ -63,22 +72,33 @@ def _kernel(reader: Reader, inspection: Inspection, renamer: Renamer, kernel: Ke
                       f"it has no driver for {bus}", kernel.image)
         return
     if bus.is_virtio:
-        yield from _initramfs(reader, inspection, renamer, kernel)
+        yield from _initramfs(reader, inspection, renamer, kernel, default=default)
     for entry in kernel.entries:
         specs = cmdline.devices(entry.cmdline)
         roots = [spec for key, spec in specs if key == "root"]
         where = f"{entry.source}: {entry.title}"
+        # What imgconv has written must be right; what it found need only not be worse than before.
+        ours = Level.WARNING if _before(plan, entry.source) is None else Level.FAILED
         if not roots:
-            yield Finding(Level.WARNING, subject, "no root= on its command line", where)
+            yield Finding(ours, subject, "no root= on its command line", where)
         for key, spec in specs:
             filesystem = renamer.resolves(spec)
             if key == "root" and filesystem is not None and _device(
                     filesystem.device) == _device(inspection.root):
-                yield Finding(Level.PROVEN, subject, f"root={spec} is the guest's root", where)
+                if not kernel.initrds and spec.startswith(("UUID=", "LABEL=")):
+                    yield Finding(Level.FAILED, subject, f"root={spec} means nothing to a kernel "
+                                  "without initramfs", where)
+                else:
+                    yield Finding(Level.PROVEN, subject, f"root={spec} is the guest's root", where)
             elif key == "resume" and filesystem is not None:
-                yield Finding(Level.PROVEN, subject, f"resume={spec} is there", where)
-            elif key == "resume" and parse(spec) is None:
+                if filesystem.type in _SWAP or "resume_offset=" in entry.cmdline:
+                    yield Finding(Level.PROVEN, subject, f"resume={spec} is there", where)
+                else:
+                    yield Finding(ours, subject, f"resume={spec} is no swap", where)
+            elif key == "resume" and not hangs_on_bus(spec):
                 yield Finding(Level.WARNING, subject, f"resume={spec} is on no given disk", where)
+            elif key != "root" and filesystem is not None:
+                yield Finding(Level.PROVEN, subject, f"{key}={spec} is there", where)
             else:
                 yield Finding(Level.FAILED, subject, f"{key}={spec} does not lead to "
                               f"{inspection.root if key == 'root' else 'a device'} on {bus}", where)
@@ -90,8 +110,8 @@ def _device(name: str) -> str:
         "btrfsvol:") else name
 
 
-def _initramfs(reader: Reader, inspection: Inspection, renamer: Renamer,
-               kernel: Kernel) -> Iterator[Finding]:
+def _initramfs(reader: Reader, inspection: Inspection, renamer: Renamer, kernel: Kernel, *,
+               default: bool) -> Iterator[Finding]:
     if kernel.initramfs is None:
         yield Finding(Level.PROVEN, f"kernel {kernel.release}",
                       f"boots without initramfs and has the drivers for {renamer.bus} built in")
@@ -103,10 +123,14 @@ def _initramfs(reader: Reader, inspection: Inspection, renamer: Renamer,
         return
     try:
         content = initramfs.read(reader, kernel.initramfs)
+    except GuestFileMissing:
+        # An entry left over from a kernel that is gone has not booted before, either.
+        yield Finding(Level.FAILED if default else Level.WARNING, subject, "does not exist")
+        return
     except HostileInput as error:
         yield Finding(Level.FAILED, subject, error.message)
         return
-    for result in (check.drivers(content, kernel.tree, inspection.arch,
+    for result in (check.drivers(content, kernel.tree, kernel.arch or inspection.arch,
                                  kernels.DRIVERS[renamer.bus], tool),
                    check.names(content, renamer, tool)):
         for problem in result.problems:
@@ -123,35 +147,84 @@ def _before(plan: Plan, path: str) -> str | None:
     return None
 
 
-def _fstab(reader: Reader, renamer: Renamer, plan: Plan) -> Iterator[Finding]:
+def _fstab(reader: Reader, inspection: Inspection, renamer: Renamer,
+           plan: Plan) -> Iterator[Finding]:
+    now = list(fstab.lines(reader))
     before = _before(plan, fstab.PATH)
-    for line in fstab.lines(reader):
-        bus_name = parse(line.spec) is not None
-        if fstab.is_removable(line) or not (bus_name or line.spec.startswith(_TAGGED)):
+    old = now if before is None else list(fstab.parse(before))
+    if [(line.path, line.type, line.optional) for line in now] != [
+            (line.path, line.type, line.optional) for line in old]:
+        yield Finding(Level.FAILED, fstab.PATH, "more than the names of devices has changed")
+        return
+    mounted = {mount.path: mount.device for mount in inspection.mounts}
+    for was, line in zip(old, now, strict=True):
+        if fstab.is_removable(line):
+            continue
+        evidence = f"{line.path} {line.type}"
+        for spec in line.devices:
+            if hangs_on_bus(spec) and renamer.resolves(spec) is None:
+                yield _not_there(fstab.PATH, renamer, spec, evidence, optional=line.optional)
+        if not hangs_on_bus(line.spec) and not line.spec.startswith(_TAGGED):
             continue
         filesystem = renamer.resolves(line.spec)
-        evidence = f"{line.path} {line.type}"
+        ours = line.spec != was.spec
         if filesystem is None:
-            inherited = not bus_name and (before is None or line.spec in before.split())
-            level = Level.WARNING if line.optional or inherited else Level.FAILED
-            yield Finding(level, fstab.PATH, f"{line.spec} is on none of the given disks, "
-                          f"as they are named on {renamer.bus}", evidence)
-        elif line.type == "swap" and filesystem.type not in ("swap", "swsuspend"):
+            inherited = not hangs_on_bus(line.spec) and not ours
+            yield _not_there(fstab.PATH, renamer, line.spec, evidence,
+                             optional=line.optional or inherited)
+        elif ours and not _same(filesystem, renamer.filesystem(was.spec),
+                                mounted.get(line.path)):
+            yield Finding(Level.FAILED, fstab.PATH, f"{line.spec} is {filesystem.device}, and not "
+                          f"what {was.spec} was", evidence)
+        elif line.type == "swap" and filesystem.type not in _SWAP:
             yield Finding(Level.WARNING, fstab.PATH, f"{line.spec} is no swap but "
                           f"{filesystem.type or 'empty'}", evidence)
         else:
             yield Finding(Level.PROVEN, fstab.PATH, f"{line.spec} is there", evidence)
 
 
-def _crypttab(reader: Reader, renamer: Renamer) -> Iterator[Finding]:
-    for spec in crypttab.specs(reader):
-        if parse(spec) is None and not spec.startswith(_TAGGED):
+def _same(now: Filesystem, before: Filesystem | None, mounted: str | None) -> bool:
+    """Whether a name that was written means what its predecessor meant, and what inspection, which
+    does not go by our reading of names, has mounted there."""
+    return now == before and (mounted is None or _device(mounted) == _device(now.device))
+
+
+def _not_there(path: str, renamer: Renamer, spec: str, evidence: str, *,
+               optional: bool) -> Finding:
+    return Finding(Level.WARNING if optional else Level.FAILED, path,
+                   f"{spec} is on none of the given disks, as they are named on {renamer.bus}",
+                   evidence)
+
+
+def _crypttab(reader: Reader, renamer: Renamer, plan: Plan) -> Iterator[Finding]:
+    now = list(crypttab.specs(reader))
+    before = _before(plan, crypttab.PATH)
+    old = now if before is None else list(crypttab.parse(before))
+    if len(now) != len(old):
+        yield Finding(Level.FAILED, crypttab.PATH, "more than the names of devices has changed")
+        return
+    for was, spec in zip(old, now, strict=True):
+        if not hangs_on_bus(spec) and not spec.startswith(_TAGGED):
             continue
-        if renamer.resolves(spec) is not None:
-            yield Finding(Level.PROVEN, crypttab.PATH, f"{spec} is there")
+        filesystem = renamer.resolves(spec)
+        if filesystem is None:
+            yield _not_there(crypttab.PATH, renamer, spec, "",
+                             optional=spec == was and not hangs_on_bus(spec))
+        elif spec != was and filesystem != renamer.filesystem(was):
+            yield Finding(Level.FAILED, crypttab.PATH, f"{spec} is {filesystem.device}, and not "
+                          f"what {was} was")
         else:
-            yield Finding(Level.FAILED if parse(spec) else Level.WARNING, crypttab.PATH,
-                          f"{spec} is on none of the given disks")
+            yield Finding(Level.PROVEN, crypttab.PATH, f"{spec} is there")
+
+
+def _next_cmdlines(reader: Reader, renamer: Renamer) -> Iterator[Finding]:
+    for path in _NEXT_CMDLINES:
+        text = "".join(line for line in lines(read_text(reader, path) or "")
+                       if not line.lstrip().startswith("#"))
+        for key, spec in cmdline.devices(text):
+            if hangs_on_bus(spec) and renamer.resolves(spec) is None:
+                yield Finding(Level.FAILED, path, f"the guest's next boot entries would have "
+                              f"{key}={spec}, which is no name on {renamer.bus}")
 
 
 def _next_initramfs(reader: Reader, renamer: Renamer,
@@ -160,7 +233,8 @@ def _next_initramfs(reader: Reader, renamer: Renamer,
     if tool is None or not renamer.bus.is_virtio:
         return
     drivers = [name for name in kernels.DRIVERS[renamer.bus]
-               if any(kernel.tree.state(name) == "module" for kernel in offered)]
+               if any(kernel.tree.state(name) == "module" for kernel in offered
+                      if kernel.can_drive(renamer.bus))]
     left = tool.persist(reader, renamer, drivers)
     if left:
         yield Finding(Level.FAILED, tool.NAME, "the guest's next initramfs would lose the drivers",

@@ -152,6 +152,8 @@ def _lz4_legacy(data: memoryview, limit: int) -> tuple[bytes, int]:
             raise HostileInput(f"a block of lz4 data is damaged: {error}") from error
         _grow(out, made, limit)
         position += 4 + size
+    if any(data[position:position + 4]):
+        raise HostileInput("compressed data ends in the middle of an lz4 block's size")
     return bytes(out), position
 
 

@@ -80,11 +80,15 @@ def test_doctor_speaks_to_people_on_stderr() -> None:
     assert "KVM" in result.stderr
 
 
+INTERRUPTED = ("error: interrupted\nhint: a disk is as it was or, in the last second, completely "
+               "converted: imgconv verify DISK tells which\n")
+
+
 @pytest.mark.parametrize(("kind", "status", "said"), [
     ("plain", 1, "error: it is [bold]broken\\x1b[31m\nhint: mend it\n"),
     ("convert", 3, "error: no kernel\n"),
     ("proven", 4, "error: no proof\n"),
-    ("interrupt", 130, "error: interrupted\n")])
+    ("interrupt", 130, INTERRUPTED)])
 def test_errors_for_people(kind: str, status: int, said: str) -> None:
     result = CliRunner().invoke(FAULTY, ["go", kind])
     assert (result.exit_code, result.stdout, result.stderr) == (status, "", said)
@@ -123,7 +127,7 @@ def test_verbose_shows_the_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(("number", "status", "said"), [
-    (signal.SIGINT, 130, "error: interrupted\n"), (signal.SIGTERM, 143, "")])
+    (signal.SIGINT, 130, INTERRUPTED), (signal.SIGTERM, 143, "")])
 def test_signals_clean_up_and_end(number: signal.Signals, status: int, said: str) -> None:
     program = """
 import sys, time

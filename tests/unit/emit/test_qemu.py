@@ -82,12 +82,14 @@ def test_unknown_outputs_are_refused() -> None:
     assert "qemu" in caught.value.hint
 
 
-def test_write_all_replaces_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_write_all_keeps_an_edited_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host, "kvm_usable", lambda: host.Kvm(False, "test"))
     machine = replace(LINUX, disks=(Disk(tmp_path / "a.qcow2", "qcow2"),))
     (tmp_path / "a.qcow2.qemu.sh").write_text("older")
-    assert write_all(machine, ["qemu"]) == (tmp_path / "a.qcow2.qemu.sh",)
-    [script] = tmp_path.iterdir()
+    for _ in range(2):  # the second time there is nothing of anybody's to keep
+        assert write_all(machine, ["qemu"]) == (tmp_path / "a.qcow2.qemu.sh",)
+    script, kept = sorted(tmp_path.iterdir())
+    assert (kept.name, kept.read_text()) == ("a.qcow2.qemu.sh~", "older")
     assert script.read_text(encoding="utf-8") == qemu.emit(machine)
     assert script.stat().st_mode & 0o500 == 0o500
 
