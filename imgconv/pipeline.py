@@ -76,6 +76,9 @@ def virtio_ize(job: Job, progress: Progress = lambda phase, fraction: None) -> R
     with clock.phase("open"):
         images = open_images(job, writable=job.output is None and not job.dry_run)
         outputs = _outputs(job, images)
+        if job.output is not None and not job.dry_run:
+            for image, (path, fmt) in zip(images, outputs, strict=True):
+                commit.check_output(image, path, fmt, force=job.force)
     with lock.locked(images, writable=job.output is None and not job.dry_run), \
             overlay.workspace() as workspace:
         fingerprints = [commit.fingerprint(image) for image in images]

@@ -8,6 +8,9 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
+from imgconv import host
+from imgconv.cli.console import say
+
 _WORDS = {"open": "opening the disk", "launch": "starting the appliance",
           "inspect": "inspecting the guest", "plan": "planning", "apply": "applying the changes",
           "verify": "reading the disk again", "commit": "writing the result",
@@ -23,8 +26,19 @@ def bar(phases: Sequence[str], *, shown: bool = True) -> Iterator[Callable[[str,
     with tqdm(total=float(len(phases)), disable=not shown or not sys.stderr.isatty(), leave=False,
               bar_format="{desc:<28} {bar} {percentage:3.0f}% {elapsed}") as meter:
         def tell(phase: str, fraction: float) -> None:
+            if (phase, fraction) == ("launch", 0.0) and shown:
+                meter.clear()
+                _say_how_slow()
             meter.set_description_str(_WORDS.get(phase, phase), refresh=False)
             meter.n = list(phases).index(phase) + min(max(fraction, 0.0), 1.0)
             meter.refresh()
 
         yield tell
+
+
+def _say_how_slow() -> None:
+    """Say in a line that everything is emulated, when it is."""
+    kvm = host.kvm_usable()
+    if not kvm.usable:
+        say(f"KVM cannot be used here ({kvm.reason}), so everything is emulated, and slower",
+            label="note: ", style="yellow")

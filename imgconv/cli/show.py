@@ -9,7 +9,6 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
-from imgconv import host
 from imgconv.cli.console import sanitize, say, stderr
 from imgconv.model import (
     AppendFile,
@@ -41,14 +40,6 @@ def _headline(change: Change) -> str:
             return f"append {len(change.content):,} bytes to {change.path}"
         case RunInGuest():
             return f"run in the guest: {' '.join(change.argv)}"
-
-
-def accelerator() -> None:
-    """Say in a line that everything will be slow, when it will."""
-    kvm = host.kvm_usable()
-    if not kvm.usable:
-        say(f"KVM cannot be used here ({kvm.reason}), so everything is emulated, and slower",
-            label="note: ", style="yellow")
 
 
 def plan(report: Report) -> None:

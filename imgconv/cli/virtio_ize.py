@@ -65,8 +65,6 @@ def virtio_ize(
         options=Options(names=names, block=Bus(block), initramfs=initramfs, root=root),
         allow_external_files=allow_external_files, dry_run=dry_run, force=force, net=net,
         emit=tuple(dict.fromkeys(["qemu", *emit])), memory=memory, cpus=cpus)
-    if not as_json:
-        show.accelerator()
     with bar(pipeline.PHASES, shown=not as_json) as progress:
         report = pipeline.virtio_ize(job, progress)
     if as_json:

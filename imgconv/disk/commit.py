@@ -74,7 +74,7 @@ def export(overlay: Image, output: Path, fmt: str, progress: Callable[[float], N
     source. The copy is readable by nobody who may not read the source. Raises ImgconvError.
     """
     output = output.absolute()
-    _check_output(overlay, output, fmt, force)
+    check_output(overlay, output, fmt, force=force)
     require_space(output.parent, qemu_img.measure(overlay.path, overlay.format),
                   f"write {output.name}", "make room, or write elsewhere: -o OUTPUT")
     with _beside(output) as partial:
@@ -111,14 +111,16 @@ def _check_room(overlays: Sequence[tuple[Image, Image]]) -> None:
                       "make room there, or write a copy elsewhere: -o OUTPUT")
 
 
-def _check_output(overlay: Image, output: Path, fmt: str, force: bool) -> None:
+def check_output(source: Image, output: Path, fmt: str, *, force: bool) -> None:
+    """Raise UsageError or ImgconvError when `source` cannot be exported there: before the work is
+    done it is better known."""
     if fmt not in FORMATS:
         raise UsageError(f"unknown image format {fmt!r}", hint=f"one of: {', '.join(FORMATS)}")
     if not output.parent.is_dir():
         raise ImgconvError(f"the directory {output.parent} does not exist", hint="create it first")
     if not output.exists():
         return
-    if any(output.samefile(path) for path in (overlay.path, *overlay.references)):
+    if any(output.samefile(path) for path in (source.path, *source.references)):
         raise UsageError(f"the output {output} is the source itself",
                          hint="give another name, or leave out -o to convert it in place")
     if not output.is_file():

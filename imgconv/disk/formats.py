@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from imgconv.disk import headers, qemu_img
 from imgconv.disk.headers import Named
+from imgconv.disk.truncation import is_truncated
 from imgconv.errors import ImgconvError, UsageError
 from imgconv.model import Image
 from imgconv.run import CommandFailed
@@ -298,6 +299,9 @@ def _virtual_size(layer: _Layer, *, writable: bool) -> int:
         info = qemu_img.info(layer.path, layer.format)
     except CommandFailed as error:
         raise _explained(layer, error) from error
+    if is_truncated(layer.path, layer.format):
+        raise ImgconvError(f"{layer.path} is not complete: its own tables point behind its end",
+                           hint="was the copy or download interrupted? copy it again")
     size = int(info["virtual-size"])
     if size == 0:
         raise ImgconvError(f"{layer.path}: the disk in it has no size",

@@ -22,7 +22,7 @@ VERDICTS = {  # the format it opens as, or a word of the refusal
     "afl9.vmdk": "L1 size too big",
     "d2v-zerofilled.vhd": "vpc",
     "empty.bochs": "Bochs",
-    "grub_mbr.raw": "raw",
+    "grub_mbr.raw": "not complete",  # the first sector of a disk
     "hyperv2012r2-dynamic.vhd": "vpc",
     "iotest-dirtylog-10G-4M.vhdx": "not shut down cleanly",
     "iotest-dynamic-1G.vhdx": "vhdx",
