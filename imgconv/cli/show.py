@@ -99,14 +99,16 @@ def _changes(plan: Plan) -> None:
 
 def findings(found: Sequence[Finding]) -> None:
     """Findings by subject; equal ones (three boot entries, say) are shown once."""
-    for level, title in ((Level.PROVEN, "proven"), (Level.WARNING, "warnings"),
-                         (Level.FAILED, "failed")):
+    for level, mark in ((Level.PROVEN, "✔"), (Level.WARNING, "!"), (Level.FAILED, "✘")):
         rows = dict.fromkeys((f.subject, f.message) for f in found if f.level is level)
         if rows:
-            say(f"\n{title}", style=_STYLES[level])
-        for subject, message in rows:
-            say(f"{subject}: {message}", label={"proven": "  ✔ ", "warnings": "  ! ",
-                                                "failed": "  ✘ "}[title], style=_STYLES[level])
+            say(f"\n{level}")
+        subject = ""
+        for about, message in rows:
+            if about != subject:
+                say(f"  {about}")
+                subject = about
+            say(message, label=f"    {mark} ", style=_STYLES[level])
     say("")
 
 
