@@ -64,8 +64,8 @@ def plan(report: Report) -> None:
     sys.stdout.flush()
 
 
-def summary(report: Report) -> None:
-    """What was done and why, what was proven, and how to boot the result."""
+def summary(report: Report, *, bootable: bool = True) -> None:
+    """What was done and why, what was proven, and (`bootable`) how to boot the result."""
     assert report.plan is not None
     assert report.inspection is not None
     system = report.inspection.os
@@ -85,7 +85,7 @@ def summary(report: Report) -> None:
         say(("the copy is written" if report.outputs and report.outputs[0] not in
              [image.path for image in report.images] else "committed") + took,
             label="✔ ", style="bold green")
-    machine(report)
+    machine(report, bootable=bootable)
 
 
 def _changes(plan: Plan) -> None:
@@ -124,11 +124,11 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     say("")
 
 
-def machine(report: Report) -> None:
+def machine(report: Report, *, bootable: bool) -> None:
     for note in report.machine.notes if report.machine else ():
         say(note, label="note: ", style="yellow")
     scripts = [path for path in report.outputs if path.name.endswith(".qemu.sh")]
-    if scripts:
+    if scripts and bootable:
         say(f"\nboot it:  {scripts[0]}")
 
 
