@@ -59,9 +59,7 @@ def choose(
     `memory` or `cpus`, CannotConvert for an architecture, a bus or a number of disks that no
     machine has.
     """
-    _check_net(net)
-    _check_positive("memory", memory)
-    _check_positive("cpus", cpus)
+    check(net, memory, cpus)
     bus = capabilities.block
     _check_disks(bus, inspection.arch, disks)
     disks = tuple(Disk(disk.path.absolute(), disk.format) for disk in disks)
@@ -85,6 +83,13 @@ def choose(
         localtime=isinstance(inspection.os, WindowsOs),
         notes=_notes(capabilities, model),
     )
+
+
+def check(net: str, memory: int | None, cpus: int | None) -> None:
+    """Raise UsageError for what `choose` would not take: before the work it is better known."""
+    _check_net(net)
+    _check_positive("memory", memory)
+    _check_positive("cpus", cpus)
 
 
 def mac_address(disk: Path) -> str:

@@ -250,7 +250,10 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything there is to say about one guest; `seconds` has the duration of each phase."""
+    """Everything there is to say about one guest; `seconds` has the duration of each phase.
+
+    `outputs` are the files that were written, `warnings` what went wrong after the commit.
+    """
 
     images: tuple[Image, ...]
     inspection: Inspection | None = None
@@ -259,6 +262,7 @@ class Report:
     machine: Machine | None = None
     committed: bool = False
     outputs: tuple[Path, ...] = ()
+    warnings: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property

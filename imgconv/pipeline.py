@@ -13,7 +13,7 @@ from pathlib import Path
 
 from imgconv import emit, host, linux, machine
 from imgconv.disk import commit, formats, lock, overlay
-from imgconv.errors import CannotConvert, UsageError
+from imgconv.errors import CannotConvert, ImgconvError, UsageError
 from imgconv.guest import appliance
 from imgconv.guest.cached import Cached
 from imgconv.guest.inspection import inspect
@@ -73,6 +73,7 @@ def virtio_ize(job: Job, progress: Progress = lambda phase, fraction: None) -> R
     """
     clock = _Clock(progress)
     emit.check_names(job.emit)
+    machine.check(job.net, job.memory, job.cpus)
     with clock.phase("open"):
         images = open_images(job, writable=job.output is None and not job.dry_run)
         outputs = _outputs(job, images)
@@ -110,10 +111,16 @@ def virtio_ize(job: Job, progress: Progress = lambda phase, fraction: None) -> R
                     commit.export(layer, path, fmt, clock.fraction("commit"), force=job.force)
             elif plan.changes:
                 commit.commit(list(zip(images, overlays, strict=True)), fingerprints)
+    report = replace(report, machine=virtual, committed=bool(plan.changes or job.output),
+                     outputs=tuple(path for path, _ in outputs))
     with clock.phase("emit"):
-        written = emit.write_all(virtual, job.emit)
-    return replace(report, machine=virtual, committed=bool(plan.changes or job.output),
-                   outputs=(*(path for path, _ in outputs), *written))
+        try:
+            return replace(report, outputs=(*report.outputs, *emit.write_all(virtual, job.emit)))
+        except (ImgconvError, OSError) as error:
+            # The disk is converted, so this is no failure of the conversion any more.
+            return replace(report, warnings=(
+                f"the command for the machine could not be written ({error}); "
+                "imgconv machine DISK prints it",))
 
 
 def fitting_machine(job: Job, progress: Progress) -> Machine:

@@ -289,7 +289,7 @@ class Legacy:
         files: dict[str, bytes] = {
             "init": b"#!/bin/sh\n", "scripts/functions": b"# functions\n",
             "conf/arch.conf": b"DPKG_ARCH=amd64\n",
-            "conf/initramfs.conf": b"MODULES=most\nBUSYBOX=auto\n",
+            "conf/initramfs.conf": b"MODULES=list\nBUSYBOX=auto\n",
             "conf/modules": b"# List of modules\next4\n",
             "conf/conf.d/resume": f"RESUME={self.swap}\n".encode(),
             f"{lib}/modprobe.d/aliases.conf": b"blacklist pcspkr\n",
@@ -350,7 +350,7 @@ class Legacy:
             "/etc/default/grub": 'GRUB_DEFAULT=0\nGRUB_TIMEOUT=5\nGRUB_CMDLINE_LINUX_DEFAULT="quiet'
                                  f'"\nGRUB_CMDLINE_LINUX="resume={self.swap}"\n'
                                  "#GRUB_DISABLE_LINUX_UUID=true\n",
-            "/etc/initramfs-tools/initramfs.conf": "MODULES=most\nBUSYBOX=auto\n",
+            "/etc/initramfs-tools/initramfs.conf": "MODULES=list\nBUSYBOX=auto\n",
             "/etc/initramfs-tools/modules": "# List of modules\n# one a line\n",
             "/etc/initramfs-tools/conf.d/resume": f"RESUME={self.swap}\n",
             "/usr/sbin/update-initramfs": "#!/bin/sh\n", "/usr/sbin/mkinitramfs": "#!/bin/sh\n",

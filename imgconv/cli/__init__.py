@@ -81,7 +81,9 @@ for _command in COMMANDS:
 def main() -> None:
     """The program `imgconv`; always raises SystemExit."""
     # Being told to end must clean up (overlays, the appliance) just like Ctrl-C.
-    signal.signal(signal.SIGTERM, _terminated)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays nohup
+            signal.signal(number, _terminated)
     app(prog_name="imgconv")
 
 

@@ -71,6 +71,7 @@ def _print_linux(facts: Survey) -> None:
         if kernel.initramfs is not None:
             ram = kernel.initramfs
             show.table((f"{ram.path} ({ram.size / 2**20:.1f} MiB, {' + '.join(ram.members)})", ""),
+                       [(ram.problem, "")] if ram.problem else
                        [(name, problem or "complete, and loaded")
                         for name, problem in ram.drivers.items()])
     show.table(("disks are named in", "as"), facts.names)

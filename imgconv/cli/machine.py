@@ -42,6 +42,6 @@ def machine(disks: options.Disks,
     with bar(PHASES, shown=not as_json) as progress:
         virtual = pipeline.fitting_machine(job, progress)
     if as_json:
-        console.print_json(virtual)
+        console.print_json({"machine": virtual})
     else:
         print(text(virtual, emit), end="")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import difflib
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import is_dataclass
-from pathlib import Path
+from dataclasses import fields
 from typing import Any
 
 from imgconv.cli.console import sanitize, say, stderr
@@ -127,6 +126,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 def machine(report: Report, *, bootable: bool) -> None:
     for note in report.machine.notes if report.machine else ():
         say(note, label="note: ", style="yellow")
+    for warning in report.warnings:
+        say(warning, label="warning: ", style="yellow")
     scripts = [path for path in report.outputs if path.name.endswith(".qemu.sh")]
     if scripts and bootable:
         say(f"\nboot it:  {scripts[0]}")
@@ -134,12 +135,12 @@ def machine(report: Report, *, bootable: bool) -> None:
 
 def as_document(report: Report) -> dict[str, Any]:
     """The report as JSON data: contents of files appear as unified diffs."""
-    document = _plain(report)
-    assert isinstance(document, dict)
+    document = {field.name: getattr(report, field.name) for field in fields(report)}
     if report.plan is not None:
-        document["plan"]["changes"] = [_change(change) for change in report.plan.changes]
-    document["proven"] = report.proven
-    return document
+        document["plan"] = {
+            "changes": [_change(change) for change in report.plan.changes],
+            "capabilities": report.plan.capabilities, "warnings": report.plan.warnings}
+    return document | {"proven": report.proven}
 
 
 def _change(change: Change) -> dict[str, Any]:
@@ -151,14 +152,3 @@ def _change(change: Change) -> dict[str, Any]:
                     "bytes": len(change.content), "adds": list(change.summary)}
         case RunInGuest():
             return {"kind": "run", "argv": list(change.argv), "why": change.why}
-
-
-def _plain(value: object) -> Any:  # noqa: ANN401  JSON data
-    if is_dataclass(value) and not isinstance(value, type):
-        return {key: _plain(getattr(value, key)) for key in value.__dataclass_fields__
-                if key != "changes"}
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value

@@ -31,12 +31,13 @@ def verify(disks: options.Disks, block: options.Block = "virtio-blk",
     job = pipeline.Job(tuple(disks), Options(block=Bus(block), root=root),
                        input_format=input_format, allow_external_files=allow_external_files)
     with bar(PHASES, shown=not as_json) as progress, \
-            pipeline.opened(job, progress) as (_images, reader, inspection):
+            pipeline.opened(job, progress) as (images, reader, inspection):
         progress("verify", 0.0)
         found = pipeline.proof(reader, inspection, job.options.block)
     proven = all(finding.level is not Level.FAILED for finding in found)
     if as_json:
-        console.print_json({"proven": proven, "findings": found})
+        console.print_json({"images": images, "block": block, "proven": proven,
+                            "findings": found})
     else:
         show.findings(found)
         say(f"proven: this guest boots from {block}" if proven else

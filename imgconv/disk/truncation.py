@@ -20,6 +20,8 @@ _COMPRESSED = 1 << 62
 _MAX_L1_BYTES = 32 << 20  # QEMU's own limit
 _EXTERNAL_DATA, _EXTENDED_L2 = 1 << 2, 1 << 4
 
+_VMDK_AT_END = 0xFFFF_FFFF_FFFF_FFFF
+
 #: What is allocated last lies last, so the L2 tables that lie last tell enough.
 _L2_TABLES = 64
 
@@ -32,6 +34,10 @@ def is_truncated(path: Path, fmt: str) -> bool:
         try:
             if fmt == "qcow2":
                 return any(offset >= size for offset in _qcow2_offsets(file.fileno()))
+            if fmt == "vdi":
+                return _vdi_end(file.fileno()) > size
+            if fmt == "vmdk":
+                return any(offset >= size for offset in _vmdk_offsets(file.fileno()))
             if fmt == "raw":
                 return any(end > size for end in _partition_ends(file.fileno()))
         except struct.error:  # a table itself is cut off
@@ -57,6 +63,33 @@ def _qcow2_offsets(fd: int) -> Iterator[int]:
         l2 = struct.unpack(f">{count}Q", os.pread(fd, count * 8, table))
         yield max((entry & _OFFSET_MASK for entry in l2[::step] if not entry & _COMPRESSED),
                   default=0)
+
+
+def _vdi_end(fd: int) -> int:
+    """Where the last allocated block ends; the header's fields as in QEMU's block/vdi.c."""
+    data, = struct.unpack("<I", os.pread(fd, 4, 0x158))
+    block, _, _, allocated = struct.unpack("<IIII", os.pread(fd, 16, 0x178))
+    return int(data + block * allocated)
+
+
+def _vmdk_offsets(fd: int) -> Iterator[int]:
+    """Host offsets, in bytes, of a sparse extent's grains (VMware, "Virtual Disk Format 5.0").
+
+    A descriptor and the stream-optimised kind, whose tables follow its data, have none.
+    """
+    header = os.pread(fd, _SECTOR, 0)
+    if not header.startswith(b"KDMV") or len(header) < _SECTOR:
+        return
+    capacity, grain, _, _, entries, _, directory = struct.unpack_from("<QQQQIQQ", header, 12)
+    if directory == _VMDK_AT_END or not grain or not 0 < entries <= 512:
+        return
+    tables = min(-(-capacity // (grain * entries)), _MAX_L1_BYTES // 4)
+    offsets = struct.unpack(f"<{tables}I", os.pread(fd, tables * 4, directory * _SECTOR))
+    last = sorted(set(offsets) - {0})
+    yield from (offset * _SECTOR for offset in last)
+    for offset in last[-_L2_TABLES:]:
+        grains = struct.unpack(f"<{entries}I", os.pread(fd, entries * 4, offset * _SECTOR))
+        yield max(grains) * _SECTOR
 
 
 def _partition_ends(fd: int) -> Iterator[int]:

@@ -8,7 +8,7 @@ from imgconv.errors import CannotConvert, ImgconvError
 from imgconv.guest.protocols import Reader
 from imgconv.linux import bootloader, crypttab, fstab, initramfs, kernels
 from imgconv.linux.bootloader import BootLoader
-from imgconv.linux.device_names import Renamer, hangs_on_bus
+from imgconv.linux.device_names import Renamer, hangs_on_bus, parse
 from imgconv.linux.kernels import Kernel
 from imgconv.model import Bus, Capabilities, Change, Inspection, Options, Plan, RunInGuest
 
@@ -102,14 +102,20 @@ def capabilities(reader: Reader, wanted: Bus) -> Capabilities:
 
 
 def old_bus(reader: Reader) -> Bus:
-    """SATA when the default kernel or its initramfs has the driver for it, else IDE."""
+    """SATA when the default kernel or its initramfs has the driver for it, else IDE.
+
+    A guest that calls its disks hda has the drivers from before libata, which are for IDE.
+    """
     kernel = boot_chain(reader)[1][0]
+    named = [parse(line.spec) for line in fstab.lines(reader) if not fstab.is_removable(line)]
+    if any(name is not None and name.prefix == "hd" for name in named):
+        return Bus.IDE
     if kernel.tree.state("ahci") == "built in":
         return Bus.SATA
     if kernel.initramfs is None:
         return Bus.IDE
     try:
-        names = initramfs.read(reader, kernel.initramfs).entries
+        names = initramfs.read(reader, kernel.initrds).entries
     except ImgconvError:
         return Bus.IDE
     return Bus.SATA if any("/ahci.ko" in name for name in names) else Bus.IDE

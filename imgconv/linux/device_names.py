@@ -122,11 +122,17 @@ class Renamer:
                      if wanted and plain(getattr(f, attribute)) == wanted), None)
 
     def _name(self, spec: str) -> DiskName | None:
-        """Which disk `spec` is; by-path and by-id tell only where there is but one."""
+        """Which disk `spec` is; by-path and by-id tell only where there is but one.
+
+        So do hdc, hdd...: that letter is the place on the IDE cables (hdc is the second one's
+        first), and not the number of the disk.
+        """
+        disks = {name.disk for f in self.filesystems if (name := parse(f.device)) is not None}
         match = _OF_BUS.fullmatch(spec)
         if match is None:
-            return parse(spec)
-        disks = {name.disk for f in self.filesystems if (name := parse(f.device)) is not None}
+            name = parse(spec)
+            placed = name is not None and name.prefix == "hd" and name.disk > 1
+            return None if placed and len(disks) > 1 else name
         number = match["number"]
         return DiskName("disk/by-", 0, int(number) if number else None) if disks == {0} else None
 

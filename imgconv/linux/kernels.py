@@ -39,7 +39,7 @@ class Kernel:
 
     @property
     def initramfs(self) -> str | None:
-        """The one with the drivers: the last, because microcode images go first."""
+        """The file that can be added to or built anew: the last, because microcode goes first."""
         return self.initrds[-1] if self.initrds else None
 
     def can_drive(self, bus: Bus) -> bool:

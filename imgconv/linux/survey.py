@@ -14,12 +14,14 @@ from imgconv.model import Bus, Inspection
 
 @dataclass(frozen=True, slots=True)
 class InitramfsFacts:
-    """`drivers` maps each virtio driver to what is wrong with it, "" for nothing."""
+    """`drivers` maps each virtio driver to what is wrong with it, "" for nothing; `problem` says
+    why the initramfs cannot be read, "" when it can."""
 
     path: str
     size: int
     members: tuple[str, ...]
     drivers: dict[str, str]
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +76,9 @@ def _initramfs(reader: Reader, inspection: Inspection, kernel: Kernel) -> Initra
     if path is None:
         return None
     try:
-        content = initramfs.read(reader, path)
+        content = initramfs.read(reader, kernel.initrds)
     except ImgconvError as error:
-        return InitramfsFacts(path, reader.size(path) or 0, (), {"": error.message})
+        return InitramfsFacts(path, reader.size(path) or 0, (), {}, error.message)
     drivers = {}
     if tool is not None:
         for name in DRIVERS[Bus.VIRTIO_BLK]:

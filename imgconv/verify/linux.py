@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from imgconv import linux
 from imgconv.errors import GuestFileMissing, HostileInput
 from imgconv.guest.protocols import Reader, read_text
 from imgconv.linux import cmdline, crypttab, fstab, initramfs, kernels
+from imgconv.linux.bootloader import BootEntry
 from imgconv.linux.device_names import Renamer, hangs_on_bus
 from imgconv.linux.edit import lines
 from imgconv.linux.initramfs import check
@@ -15,6 +16,7 @@ from imgconv.linux.kernels import Kernel
 from imgconv.model import (
     Filesystem,
     Finding,
+    Firmware,
     Inspection,
     Level,
     Names,
@@ -29,6 +31,9 @@ from imgconv.model import (
 _NEXT_CMDLINES = ("/etc/default/grub", "/etc/kernel/cmdline")
 
 _SWAP = ("swap", "swsuspend")
+#: By how a device is named here we cannot tell which it is; some of them change with the bus.
+_UNCHECKED = ("PARTLABEL=", "ID=", "/dev/block/", "/dev/root", '"', "'")
+_FALLBACKS = {"x86_64": "BOOTX64.EFI", "i386": "BOOTIA32.EFI", "aarch64": "BOOTAA64.EFI"}
 _TAGGED = ("UUID=", "LABEL=", "PARTUUID=", "/dev/disk/by-")
 
 
@@ -41,15 +46,17 @@ def verify(reader: Reader, inspection: Inspection, plan: Plan) -> tuple[Finding,
     bus = plan.capabilities.block
     # By device name: this renamer changes nothing that is right on the bus, by whatever name.
     renamer = Renamer.of(inspection, Names.DEVICE, bus)
-    _, offered = linux.boot_chain(reader)
-    findings: list[Finding] = []
+    loader, offered = linux.boot_chain(reader)
+    findings = [*_left_out(loader.entries(reader), offered), *_firmware(reader, inspection)]
     for kernel in offered:
         findings += _kernel(reader, inspection, renamer, plan, kernel,
                             default=kernel is offered[0])
     findings += _fstab(reader, inspection, renamer, plan)
     findings += _crypttab(reader, renamer, plan)
-    findings += _next_cmdlines(reader, renamer)
-    findings += _next_initramfs(reader, renamer, offered)
+    # What only the guest's next update would break is no obstacle for a guest as it was found.
+    level = Level.FAILED if plan.changes else Level.WARNING
+    findings += _next_cmdlines(reader, renamer, level)
+    findings += _next_initramfs(reader, renamer, offered, level)
     return tuple(findings)
 
 
@@ -61,6 +68,35 @@ def planned_again(reader: Reader, inspection: Inspection, options: Options) -> F
     if left:
         return Finding(Level.FAILED, "plan", "planning again is not empty", ", ".join(left))
     return Finding(Level.PROVEN, "plan", "planning again yields no change")
+
+
+def _left_out(entries: Sequence[BootEntry], offered: tuple[Kernel, ...]) -> Iterator[Finding]:
+    """Entries that start no kernel that is installed: nothing can be said of them."""
+    known = {entry for kernel in offered for entry in kernel.entries}
+    for index, entry in enumerate(entries):
+        # Other systems and memory testers have neither.
+        linux_like = entry.initrds or "root=" in entry.cmdline
+        if entry not in known and (linux_like or index == 0):
+            yield Finding(Level.FAILED if index == 0 else Level.WARNING, entry.source,
+                          f"{entry.title!r} starts no kernel that is installed with its modules",
+                          entry.kernel)
+
+
+def _firmware(reader: Reader, inspection: Inspection) -> Iterator[Finding]:
+    """The new machine's UEFI knows none of the old one's boot entries, so it starts the fallback
+    (UEFI specification 2.10, 3.5.1.1, "Removable Media Boot Behavior")."""
+    if inspection.firmware is not Firmware.UEFI:
+        return
+    name = _FALLBACKS.get(inspection.arch, "BOOTX64.EFI")
+    for esp in ("/boot/efi", "/efi", "/boot"):
+        for folder in (entry for entry in reader.names(esp) if entry.upper() == "EFI"):
+            for boot in (e for e in reader.names(f"{esp}/{folder}") if e.upper() == "BOOT"):
+                path = f"{esp}/{folder}/{boot}"
+                if any(entry.upper() == name for entry in reader.names(path)):
+                    yield Finding(Level.PROVEN, "UEFI", f"{path}/{name} is there")
+                    return
+    yield Finding(Level.FAILED, "UEFI", f"there is no \\EFI\\BOOT\\{name}, which a machine without "
+                  "the old one's boot entries starts", "grub-install --removable writes it")
 
 
 def _kernel(reader: Reader, inspection: Inspection, renamer: Renamer, plan: Plan, kernel: Kernel, *,
@@ -80,7 +116,9 @@ def _kernel(reader: Reader, inspection: Inspection, renamer: Renamer, plan: Plan
         # What imgconv has written must be right; what it found need only not be worse than before.
         ours = Level.WARNING if _before(plan, entry.source) is None else Level.FAILED
         if not roots:
-            yield Finding(ours, subject, "no root= on its command line", where)
+            started = default and entry is kernel.entries[0]
+            yield Finding(Level.FAILED if started else ours, subject,
+                          "no root= on its command line", where)
         for key, spec in specs:
             filesystem = renamer.resolves(spec)
             if key == "root" and filesystem is not None and _device(
@@ -122,7 +160,7 @@ def _initramfs(reader: Reader, inspection: Inspection, renamer: Renamer, kernel:
         yield Finding(Level.FAILED, subject, "was made by no tool that imgconv knows")
         return
     try:
-        content = initramfs.read(reader, kernel.initramfs)
+        content = initramfs.read(reader, kernel.initrds)
     except GuestFileMissing:
         # An entry left over from a kernel that is gone has not booted before, either.
         yield Finding(Level.FAILED if default else Level.WARNING, subject, "does not exist")
@@ -165,6 +203,9 @@ def _fstab(reader: Reader, inspection: Inspection, renamer: Renamer,
             if hangs_on_bus(spec) and renamer.resolves(spec) is None:
                 yield _not_there(fstab.PATH, renamer, spec, evidence, optional=line.optional)
         if not hangs_on_bus(line.spec) and not line.spec.startswith(_TAGGED):
+            if line.spec.startswith(_UNCHECKED):
+                yield Finding(Level.WARNING, fstab.PATH, f"{line.spec} is a kind of name that is "
+                              "not checked", evidence)
             continue
         filesystem = renamer.resolves(line.spec)
         ours = line.spec != was.spec
@@ -217,18 +258,18 @@ def _crypttab(reader: Reader, renamer: Renamer, plan: Plan) -> Iterator[Finding]
             yield Finding(Level.PROVEN, crypttab.PATH, f"{spec} is there")
 
 
-def _next_cmdlines(reader: Reader, renamer: Renamer) -> Iterator[Finding]:
+def _next_cmdlines(reader: Reader, renamer: Renamer, level: Level) -> Iterator[Finding]:
     for path in _NEXT_CMDLINES:
         text = "".join(line for line in lines(read_text(reader, path) or "")
                        if not line.lstrip().startswith("#"))
         for key, spec in cmdline.devices(text):
             if hangs_on_bus(spec) and renamer.resolves(spec) is None:
-                yield Finding(Level.FAILED, path, f"the guest's next boot entries would have "
+                yield Finding(level, path, f"the guest's next boot entries would have "
                               f"{key}={spec}, which is no name on {renamer.bus}")
 
 
-def _next_initramfs(reader: Reader, renamer: Renamer,
-                    offered: tuple[Kernel, ...]) -> Iterator[Finding]:
+def _next_initramfs(reader: Reader, renamer: Renamer, offered: tuple[Kernel, ...],
+                    level: Level) -> Iterator[Finding]:
     tool = initramfs.detect(reader)
     if tool is None or not renamer.bus.is_virtio:
         return
@@ -237,7 +278,7 @@ def _next_initramfs(reader: Reader, renamer: Renamer,
                       if kernel.can_drive(renamer.bus))]
     left = tool.persist(reader, renamer, drivers)
     if left:
-        yield Finding(Level.FAILED, tool.NAME, "the guest's next initramfs would lose the drivers",
+        yield Finding(level, tool.NAME, "the guest's next initramfs would lose the drivers",
                       ", ".join(change.path for change in left))
     else:
         yield Finding(Level.PROVEN, tool.NAME, "the guest's next initramfs keeps the drivers",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Mapping
 from dataclasses import replace
 
 from imgconv.guest.protocols import Reader, read_text
@@ -22,6 +23,8 @@ _CONFIGS = ("/boot/grub/grub.cfg", "/boot/grub2/grub.cfg")
 
 _TITLE = re.compile(r"""\s*menuentry\s+(?:'(?P<single>[^']*)'|"(?P<double>[^"]*)"|(?P<bare>\S+))""")
 _LINUX = re.compile(r"\s*linux(?:16|efi)?\s+(?P<kernel>\S+)(?P<cmdline>.*)")
+_SET = re.compile(r"""\s*set\s+(?P<name>\w+)=(?P<quote>["']?)(?P<value>[^"']*)(?P=quote)\s*$""")
+_VARIABLE = re.compile(r"\$(?P<brace>\{)?(?P<name>\w+)(?(brace)\})")
 _INITRD = re.compile(r"\s*initrd(?:16|efi)?\s+(?P<paths>.+)")
 _NO_UUID = re.compile(r"^[ \t]*(?:export[ \t]+)?GRUB_DISABLE_LINUX_UUID=([\"']?)true\1(?=\s|$)",
                       re.MULTILINE)
@@ -48,7 +51,9 @@ def entries(reader: Reader) -> tuple[BootEntry, ...]:
 def parse(reader: Reader, source: str, text: str) -> list[BootEntry]:
     """The menu entries of one grub.cfg that start a kernel, the default first, submenus included.
     """
+    text = text.replace("\\\n", " ")  # a line that goes on
     found: list[BootEntry] = []
+    variables: dict[str, str] = {}
     default = default_line(reader, source, text)
     chosen = -1
     title, start = "", -1
@@ -57,17 +62,24 @@ def parse(reader: Reader, source: str, text: str) -> list[BootEntry]:
         if match := _TITLE.match(line):
             title = match["single"] or match["double"] or match["bare"] or ""
             begun, start = False, number
+        elif match := _SET.match(line):
+            variables[match["name"]] = match["value"]
         elif match := _LINUX.match(line):
             if start == default and chosen < 0:
                 chosen = len(found)
             found.append(BootEntry(title, locate(reader, _path(match["kernel"])), (),
-                                   _unquote(match["cmdline"]), source))
+                                   _expand(_unquote(match["cmdline"]), variables), source))
             begun = True
         elif begun and (match := _INITRD.match(line)):
             begun = False
             initrds = tuple(locate(reader, _path(word)) for word in match["paths"].split())
             found[-1] = replace(found[-1], initrds=initrds)
     return [found.pop(chosen), *found] if chosen >= 0 else found
+
+
+def _expand(text: str, variables: Mapping[str, str]) -> str:
+    """GRUB's variables in a command line: $kernelopts is how some distributions write root=."""
+    return _VARIABLE.sub(lambda match: variables.get(match["name"], match[0]), text)
 
 
 def _path(word: str) -> str:
@@ -83,17 +95,19 @@ def _unquote(text: str) -> str:
 
 
 def rewrite_config(text: str, renamer: Renamer) -> str:
-    """grub.cfg with the devices of every `linux` line renamed.
+    """grub.cfg with the devices of every command line renamed.
 
     An entry without an initrd keeps a device name, because the kernel alone knows no UUIDs.
     """
     done: list[str] = []
     has_initrd = False
     for line in reversed(lines(text)):
-        if _LINUX.match(line):
-            done.append(cmdline.rewrite(line, renamer, by_uuid=has_initrd))
-        else:
+        if line.lstrip().startswith("#"):
             done.append(line)
+            continue
+        # Not only `linux` lines: `set kernelopts="root=..."`, continued lines, Xen's `module2`.
+        done.append(cmdline.rewrite(line, renamer,
+                                    by_uuid=has_initrd or not _LINUX.match(line)))
         if _INITRD.match(line):
             has_initrd = True
         elif _LINUX.match(line) or _TITLE.match(line):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 from imgconv.errors import HostileInput, ImgconvError
@@ -22,15 +23,20 @@ def detect(reader: Reader) -> InitramfsTool | None:
     return next((tool for tool in TOOLS if tool.detect(reader)), None)
 
 
-def read(reader: Reader, path: str) -> cpio.Initramfs:
-    """Read the initramfs at `path` of the guest into memory.
+def read(reader: Reader, paths: Sequence[str]) -> cpio.Initramfs:
+    """Read the initramfs that the files `paths` of the guest make up: the boot loader loads them
+    one behind the other, each aligned to 4 bytes.
 
     Raises GuestFileMissing, HostileInput.
     """
+    content = b""
     try:
-        return _parsed(reader.read(path, compression.LIMIT))
+        for path in paths:
+            part = reader.read(path, compression.LIMIT)
+            content = content + b"\0" * (-len(content) % 4) + part if content else part
+        return _parsed(content)
     except HostileInput as error:
-        raise HostileInput(f"{path}: {error.message}", hint=error.hint) from error
+        raise HostileInput(f"{' + '.join(paths)}: {error.message}", hint=error.hint) from error
 
 
 @lru_cache(maxsize=2)
@@ -48,10 +54,10 @@ def plan(reader: Reader, kernel: Kernel, arch: str, renamer: Renamer, tool: Init
     if kernel.initramfs is None:
         return ()
     drivers = DRIVERS[renamer.bus]
-    if reader.size(kernel.initramfs) is None:
+    if any(reader.size(path) is None for path in kernel.initrds):
         return ()  # the entry has not booted before, either; verification says so
     try:
-        initramfs = read(reader, kernel.initramfs)
+        initramfs = read(reader, kernel.initrds)
     except HostileInput:
         if mode is InitramfsMode.SPLICE:
             raise

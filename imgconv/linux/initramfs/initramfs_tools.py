@@ -45,6 +45,13 @@ def _conf_files(reader: Reader) -> tuple[str, ...]:
     return (f"{_FOLDER}/initramfs.conf", *(f"{_CONF_D}/{name}" for name in reader.names(_CONF_D)))
 
 
+def _policy(reader: Reader) -> str:
+    """MODULES= as mkinitramfs takes it: most, dep, netboot or list. The last setting counts."""
+    settings = [match["value"] for path in _conf_files(reader)
+                for match in _SETTING.finditer(read_text(reader, path) or "")]
+    return settings[-1] if settings else "most"
+
+
 def _listed(text: str) -> set[str]:
     """The modules that a modules file names: one a line, with arguments, # begins a comment."""
     lines = (line.partition("#")[0].split() for line in text.split("\n"))
@@ -61,7 +68,9 @@ def _with_modules(text: str, drivers: Sequence[str]) -> str:
 def persist(reader: Reader, renamer: Renamer, drivers: Sequence[str]) -> tuple[WriteFile, ...]:
     changes: list[WriteFile] = []
     before = read_text(reader, _MODULES)
-    after = _with_modules(before or "", drivers)
+    # MODULES=most brings every driver of a disk along.
+    wanted = () if _policy(reader) == "most" else drivers
+    after = _with_modules(before or "", wanted)
     if after != (before or ""):
         changes.append(WriteFile(_MODULES, to_bytes(after),
                                  None if before is None else to_bytes(before),
@@ -98,12 +107,8 @@ def additions(initramfs: Initramfs, renamer: Renamer,
 def rebuild(reader: Reader, kernel: Kernel) -> tuple[tuple[Change, ...], RunInGuest]:
     """MODULES=dep collects what the machine needs on which update-initramfs runs, and here that is
     the appliance: MODULES=most overrides it."""
-    setting = "most"
-    for path in _conf_files(reader):
-        for match in _SETTING.finditer(read_text(reader, path) or ""):
-            setting = match["value"]
     override: tuple[Change, ...] = ()
-    if setting == "dep":
+    if _policy(reader) == "dep":
         override = (WriteFile(_OVERRIDE, b"# written by imgconv: MODULES=dep would have left out "
                               b"the drivers of the other bus\nMODULES=most\n",
                               None, "MODULES=dep would look at the appliance's devices"),)

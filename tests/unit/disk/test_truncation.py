@@ -40,7 +40,21 @@ def test_raw(tmp_path: Path, label: str) -> None:
     assert is_truncated(disk, "raw")
 
 
-@pytest.mark.parametrize("fmt", ["qcow2", "raw", "vmdk"])
+@pytest.mark.parametrize(("fmt", "options"), [
+    ("vdi", ""), ("vmdk", "subformat=monolithicSparse"), ("vhdx", ""), ("vpc", "")])
+def test_others(tmp_path: Path, fmt: str, options: str) -> None:
+    disk = make(tmp_path / "disk", fmt, 64 * MIB, pattern=0x11, options=options)
+    write(disk, fmt, (0x22, 40 * MIB, 6 * MIB))
+    assert not is_truncated(disk, fmt)
+    assert open_image(disk, writable=True).virtual_size >= 64 * MIB
+    content = disk.read_bytes()
+    for share in (0.3, 0.6):
+        disk.write_bytes(content[:int(len(content) * share)])
+        with pytest.raises(ImgconvError):
+            open_image(disk, writable=False)
+
+
+@pytest.mark.parametrize("fmt", ["qcow2", "raw", "vmdk", "vdi"])
 def test_empty_disks_are_whole(tmp_path: Path, fmt: str) -> None:
     assert not is_truncated(make(tmp_path / "disk", fmt), fmt)
 

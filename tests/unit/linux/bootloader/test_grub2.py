@@ -54,6 +54,17 @@ def parsed(text: str, **files: bytes) -> list[tuple[str, str, tuple[str, ...], s
     return [(e.title, e.kernel, e.initrds, e.cmdline) for e in grub2.parse(guest, "s", text)]
 
 
+def test_variables_and_continued_lines() -> None:
+    text = ("set kernelopts=\"root=/dev/sda1 ro\"\n"
+            "menuentry 'a' {\n linux /vmlinuz-1 $kernelopts ${tuned} quiet\n initrd /i-1\n}\n"
+            "menuentry 'b' {\n linux /vmlinuz-1 \\\n  root=/dev/sda1\n initrd /i-1\n}\n")
+    assert [entry[3] for entry in parsed(text)] == ["root=/dev/sda1 ro ${tuned} quiet",
+                                                    "root=/dev/sda1"]
+    after = grub2.rewrite_config(text, BY_UUID)
+    assert "/dev/sda1" not in after
+    assert lines_that_differ(text.split("\n"), after.split("\n")) == 2
+
+
 def test_entries_of_an_ugly_config() -> None:
     assert parsed(UGLY) == [
         ("Title with 'quotes'", "/boot/vmlinuz-1", ("/boot/early.cpio", "/boot/initrd-1"),
@@ -67,11 +78,11 @@ def test_entries_of_an_ugly_config() -> None:
 def test_rewriting_an_ugly_config() -> None:
     after = grub2.rewrite_config(UGLY, BY_UUID)
     before = UGLY.split("\n")
-    assert lines_that_differ(before, after.split("\n")) == 4
+    assert lines_that_differ(before, after.split("\n")) == 5
     assert f'root="UUID={ROOT_UUID}" ro quiet' in after
     assert f"root=UUID={ROOT_UUID} resume=UUID={SWAP_UUID}" in after
     assert "vmlinuz-3 root=/dev/vda1\n" in after  # the kernel alone knows no UUID
-    assert "placeholder root=/dev/sda1 ro" in after
+    assert f"placeholder root=UUID={ROOT_UUID} ro" in after  # Xen loads Linux as a module
     assert "#\tlinux /boot/vmlinuz-5 root=/dev/sda1" in after
     assert grub2.rewrite_config(after, BY_UUID) == after
 

@@ -215,14 +215,17 @@ def test_names_inside(path: str, text: str, after: str | None) -> None:
 
 
 def test_modules_file() -> None:
-    def persisted(text: str | None) -> bytes | None:
-        guest = FakeGuest({} if text is None else {"/etc/initramfs-tools/modules": text})
+    def persisted(text: str | None, policy: str = "list") -> bytes | None:
+        guest = FakeGuest({"/etc/initramfs-tools/conf.d/policy": f"MODULES={policy}\n"}
+                          | ({} if text is None else {"/etc/initramfs-tools/modules": text}))
         renamer = Renamer((), Names.UUID, Bus.VIRTIO_BLK)
         changes = initramfs_tools.persist(guest, renamer, DRIVERS)
         return changes[0].content if changes else None
     assert persisted(None) == persisted("") == b"virtio_pci\nvirtio_blk\n"
     assert persisted("# virtio_blk\next4") == b"# virtio_blk\next4\nvirtio_pci\nvirtio_blk\n"
     assert persisted("virtio-blk arg=1 # why\n\tvirtio_pci") is None
+    assert persisted("", "dep") == persisted("")
+    assert persisted("", "most") is None  # which brings them along
 
 
 @pytest.mark.parametrize(("setting", "overridden"), [("most", False), ("dep", True),
