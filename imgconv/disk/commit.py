@@ -29,9 +29,15 @@ _CREATE_OPTIONS = {"vpc": ["-o", "subformat=dynamic,force_size=on"]}
 def fingerprint(image: Image) -> Fingerprint:
     """What tells whether someone changed the image since: take it when the work begins.
 
-    The references count too: a vmdk's descriptor stays as it is when its extents change.
+    The references count too: a vmdk's descriptor stays as it is when its extents change. Raises
+    ImgconvError when one is gone.
     """
-    stats = [path.stat() for path in (image.path, *image.references)]
+    try:
+        stats = [path.stat() for path in (image.path, *image.references)]
+    except OSError as error:
+        raise ImgconvError(f"{error.filename} has vanished while imgconv worked on it: "
+                           f"{error.strerror}", hint="was it moved, or its medium unplugged?"
+                           ) from error
     return tuple((entry.st_ino, entry.st_size, entry.st_mtime_ns) for entry in stats)
 
 

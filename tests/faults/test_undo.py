@@ -45,7 +45,8 @@ def seen(path: Path, tmp_path: Path) -> str:
 
 @pytest.mark.parametrize(("fmt", "options"), [
     *((fmt, "") for fmt in WRITABLE_FORMATS), ("qcow2", "compat=0.10"),
-    ("qcow2", "cluster_size=2M"), ("qcow2", "lazy_refcounts=on"), ("vmdk", "subformat=twoGbMaxExtentSparse")])
+    ("qcow2", "cluster_size=2M"), ("qcow2", "lazy_refcounts=on"),
+    ("vmdk", "subformat=twoGbMaxExtentSparse")])
 def test_bit_for_bit(fmt: str, options: str, tmp_path: Path) -> None:
     path = disk(tmp_path / "a:disk,1", fmt, options)
     before, listed = seen(path, tmp_path), set(tmp_path.glob("[!c]*"))
