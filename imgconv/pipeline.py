@@ -251,6 +251,6 @@ class _Clock:
         kvm = host.kvm_usable().usable
         with ExitStack() as stack:
             with self.phase("launch"):
-                guest = stack.enter_context(
-                    appliance.launch(images, writable=writable, tcg=not kvm))
+                guest = stack.enter_context(appliance.launch(
+                    images, writable=writable, tcg=not kvm, progress=self.fraction("launch")))
             yield guest

@@ -12,7 +12,7 @@ import lzma
 import stat
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import lz4.block
 import zstandard
@@ -250,6 +250,13 @@ class Legacy:
     arch: str = "x86_64"
     machine: int = 62
     extra: Mapping[str, bytes | str] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """What is unusual about it."""
+        usual = Legacy()
+        return ",".join(f"{f.name}={getattr(self, f.name)}" for f in fields(self)
+                        if getattr(self, f.name) != getattr(usual, f.name)) or "usual"
 
     @property
     def modules(self) -> dict[str, Mod]:

@@ -48,12 +48,12 @@ def demo(keep: Annotated[Path | None, typer.Option(
         with bar(pipeline.PHASES, shown=not as_json) as progress:
             report = pipeline.virtio_ize(pipeline.Job((disk,)), progress)
         if not as_json:
-            show.summary(report)
+            show.summary(report, bootable=keep is not None)
         if report.machine is None:
             raise NotProven("the demo's own guest could not be proven")
         after = report.machine
         before = replace(after, disks=(replace(after.disks[0], path=original),))
-        first = _boot("3. the guest as it was, on virtio", before, folder, quiet=as_json)
+        first = _boot("\n3. the guest as it was, on virtio", before, folder, quiet=as_json)
         second = _boot("4. the converted guest, on virtio", after, folder, quiet=as_json)
     shown = (first.verdict is boot.Verdict.NOT_BOOTED and second.verdict is boot.Verdict.BOOTED
              and second.root_device == "/dev/vda1" and second.swap_devices == ("/dev/vda2",))
@@ -61,7 +61,8 @@ def demo(keep: Annotated[Path | None, typer.Option(
         console.print_json({"shown": shown, "report": show.as_document(report), "before": first,
                             "after": second})
     else:
-        say("\nshown: it did not boot from virtio before, and does now" if shown else
+        say("\nshown: it did not boot from virtio before, and does now"
+            + ("" if keep else " (--keep DIR keeps it)") if shown else
             "\nthis host did not show what the demo is for; the lines above say what it saw",
             label="" if shown else "✘ ", style="bold green" if shown else "bold red")
     if not shown:

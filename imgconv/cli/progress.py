@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import NoReturn
 
 from tqdm import tqdm
 
@@ -33,7 +35,28 @@ def bar(phases: Sequence[str], *, shown: bool = True) -> Iterator[Callable[[str,
             meter.n = list(phases).index(phase) + min(max(fraction, 0.0), 1.0)
             meter.refresh()
 
-        yield tell
+        with _ticking(meter):
+            yield tell
+
+
+@contextmanager
+def _ticking(meter: tqdm[NoReturn]) -> Iterator[None]:
+    """Keep the clock of the bar going while libguestfs works without a word."""
+    done = threading.Event()
+
+    def tick() -> None:
+        while not done.wait(1.0):
+            meter.refresh()
+
+    thread = threading.Thread(target=tick, daemon=True)
+    if not meter.disable:
+        thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        if thread.is_alive():
+            thread.join()
 
 
 def _say_how_slow() -> None:

@@ -65,8 +65,9 @@ def plan(report: Report) -> None:
     sys.stdout.flush()
 
 
-def summary(report: Report, *, undoable: bool = True) -> None:
-    """What was done and why, what was proven, how to boot the result, and how to undo it."""
+def summary(report: Report, *, bootable: bool = True, undoable: bool = True) -> None:
+    """What was done and why, what was proven, and (`bootable`, `undoable`) how to boot the result
+    and how to undo it."""
     assert report.plan is not None
     assert report.inspection is not None
     system = report.inspection.os
@@ -86,8 +87,8 @@ def summary(report: Report, *, undoable: bool = True) -> None:
         in_place = not report.outputs or report.outputs[0] in [i.path for i in report.images]
         say(("committed" if in_place else "the copy is written") + took,
             label="✔ ", style="bold green")
-    machine(report)
-    if report.plan.changes and in_place and undoable:
+    machine(report, bootable=bootable)
+    if report.plan.changes and in_place and bootable and undoable:
         say(f"undo it:  imgconv undo {shlex.quote(str(report.images[0].path))}")
 
 
@@ -102,14 +103,16 @@ def _changes(plan: Plan) -> None:
 
 def findings(found: Sequence[Finding]) -> None:
     """Findings by subject; equal ones (three boot entries, say) are shown once."""
-    for level, title in ((Level.PROVEN, "proven"), (Level.WARNING, "warnings"),
-                         (Level.FAILED, "failed")):
+    for level, mark in ((Level.PROVEN, "✔"), (Level.WARNING, "!"), (Level.FAILED, "✘")):
         rows = dict.fromkeys((f.subject, f.message) for f in found if f.level is level)
         if rows:
-            say(f"\n{title}", style=_STYLES[level])
-        for subject, message in rows:
-            say(f"{subject}: {message}", label={"proven": "  ✔ ", "warnings": "  ! ",
-                                                "failed": "  ✘ "}[title], style=_STYLES[level])
+            say(f"\n{level}")
+        subject = ""
+        for about, message in rows:
+            if about != subject:
+                say(f"  {about}")
+                subject = about
+            say(message, label=f"    {mark} ", style=_STYLES[level])
     say("")
 
 
@@ -125,11 +128,11 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     say("")
 
 
-def machine(report: Report) -> None:
+def machine(report: Report, *, bootable: bool) -> None:
     for note in report.machine.notes if report.machine else ():
         say(note, label="note: ", style="yellow")
     scripts = [path for path in report.outputs if path.name.endswith(".qemu.sh")]
-    if scripts:
+    if scripts and bootable:
         say(f"\nboot it:  {scripts[0]}")
 
 

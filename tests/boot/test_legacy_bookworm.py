@@ -66,3 +66,18 @@ def test_converted_guest_boots(legacy_guest: Path, tmp_path: Path, names: Names,
         assert evidence.verdict is Verdict.BOOTED, evidence.reason
         assert evidence.root_device == "/dev/sda1"
         assert evidence.swap_devices == ("/dev/sda2",)
+
+
+def test_virtio_scsi(legacy_guest: Path, tmp_path: Path, copy_of: Callable[[Path], Path]) -> None:
+    """On virtio-scsi a disk is called sda again, so only the initramfs needs to change."""
+    job = pipeline.Job((copy_of(legacy_guest),),
+                       Options(names=Names.DEVICE, block=Bus.VIRTIO_SCSI), memory=1024)
+    report = pipeline.virtio_ize(job)
+    assert report.committed, report.findings
+    assert report.machine is not None
+    assert report.machine.bus is Bus.VIRTIO_SCSI
+    evidence = boots(report.machine, tmp_path)
+    assert evidence.verdict is Verdict.BOOTED, evidence.reason
+    assert evidence.root_device == "/dev/sda1"
+    assert evidence.swap_devices == ("/dev/sda2",)
+    assert "virtio_scsi" in evidence.serial or "Virtio SCSI HBA" in evidence.serial

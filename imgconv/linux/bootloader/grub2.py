@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
+from dataclasses import replace
 
 from imgconv.guest.protocols import Reader, read_text
 from imgconv.linux import cmdline
 from imgconv.linux.bootloader.entry import BootEntry, locate
+from imgconv.linux.bootloader.grub2_menu import default_line
 from imgconv.linux.device_names import Renamer
 from imgconv.linux.edit import edit, lines
 from imgconv.model import Change, Names
@@ -44,24 +46,28 @@ def entries(reader: Reader) -> tuple[BootEntry, ...]:
 
 
 def parse(reader: Reader, source: str, text: str) -> list[BootEntry]:
-    """The menu entries of one grub.cfg that start a kernel, submenus included."""
+    """The menu entries of one grub.cfg that start a kernel, the default first, submenus included.
+    """
     found: list[BootEntry] = []
-    title = ""
+    default = default_line(reader, source, text)
+    chosen = -1
+    title, start = "", -1
     begun = False  # an entry whose initrd may follow
-    for line in lines(text):
+    for number, line in enumerate(lines(text)):
         if match := _TITLE.match(line):
             title = match["single"] or match["double"] or match["bare"] or ""
-            begun = False
+            begun, start = False, number
         elif match := _LINUX.match(line):
+            if start == default and chosen < 0:
+                chosen = len(found)
             found.append(BootEntry(title, locate(reader, _path(match["kernel"])), (),
                                    _unquote(match["cmdline"]), source))
             begun = True
         elif begun and (match := _INITRD.match(line)):
             begun = False
-            last = found.pop()
             initrds = tuple(locate(reader, _path(word)) for word in match["paths"].split())
-            found.append(BootEntry(last.title, last.kernel, initrds, last.cmdline, source))
-    return found
+            found[-1] = replace(found[-1], initrds=initrds)
+    return [found.pop(chosen), *found] if chosen >= 0 else found
 
 
 def _path(word: str) -> str:

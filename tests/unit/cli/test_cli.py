@@ -172,7 +172,8 @@ def test_undo_speaks_of_what_there_is_not(tmp_path: Path) -> None:
 
 
 def test_starting_imports_nothing_slow() -> None:
-    program = "import sys, imgconv.cli; print({'guestfs', 'nbd', 'rich', 'dask'} & set(sys.modules))"
+    program = ("import sys, imgconv.cli; "
+               "print({'guestfs', 'nbd', 'rich', 'dask'} & set(sys.modules))")
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True,
                           text=True)
     assert done.stdout == "set()\n"

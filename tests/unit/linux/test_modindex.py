@@ -21,10 +21,10 @@ needs_kmod = pytest.mark.skipif(not DEPMOD or not MODPROBE, reason="kmod is not 
 MODULES = VIRTIO | OTHERS
 
 KEYS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=12)
-VALUES = st.text(st.characters(blacklist_characters="\0", blacklist_categories=("Cs",)), max_size=8)
+VALUES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.builds(Item, KEYS, st.integers(0, 2**32 - 1), VALUES), max_size=40))
 def test_round_trip(items: list[Item]) -> None:
     assert sorted(modindex.read(modindex.write(items))) == sorted(set(items))
@@ -105,7 +105,7 @@ def test_deep_tree() -> None:
         modindex.read(index(0x2000_000C, nodes + b"aa\0\0\0\0"))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(data=st.binary(max_size=200), at=st.floats(0, 0.999), value=st.integers(0, 255))
 def test_noise(data: bytes, at: float, value: int) -> None:
     mutated = bytearray(GOOD)
@@ -137,7 +137,8 @@ def kmod_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @needs_kmod
 def test_reads_what_depmod_writes(kmod_tree: Path) -> None:
     folder = kmod_tree / "lib/modules" / RELEASE
-    dep = {item.key: item.value for item in modindex.read((folder / "modules.dep.bin").read_bytes())}
+    dep = {item.key: item.value
+           for item in modindex.read((folder / "modules.dep.bin").read_bytes())}
     text = modindex.parse_dep((folder / "modules.dep").read_text())
     assert {k: (p, *n) for k, v in dep.items() for p, n in modindex.parse_dep(v).items()} == {
         modindex.module_name(path): (path, *needs) for path, needs in text.items()}
@@ -185,7 +186,7 @@ def test_real_dependencies_survive_a_round_trip(tmp_path: Path) -> None:
     folder = tmp_path / "lib/modules" / real.parent.name
     folder.mkdir(parents=True)
     for name in real.parent.iterdir():
-        if name.name in ("kernel", "modules.builtin.bin", "modules.softdep"):
+        if not name.name.startswith("modules.dep"):
             (folder / name.name).symlink_to(name)
     items = modindex.read(real.read_bytes())
     (folder / "modules.dep.bin").write_bytes(modindex.write(items))

@@ -50,13 +50,14 @@ def test_module_without_anything() -> None:
     b"", b"\x7fELF", b"\x7fELF\2\1", MODULE[:63], MODULE[:-1], MODULE[:200],
     elf({b".text": b""}), elf({b".modinfo": bytes(5 << 20)}), b"\x7fELF\3\1" + MODULE[6:],
     MODULE[:40] + b"\xff" * 8 + MODULE[48:],  # the table of sections far outside
-    COMPRESS["xz"](MODULE)[:-8], COMPRESS["gzip"](b"no module")])
+    COMPRESS["xz"](MODULE)[:-8], COMPRESS["gzip"](b"no module")],
+    ids=range(12))
 def test_damaged(data: bytes) -> None:
     with pytest.raises(HostileInput):
         modinfo.read(data)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(at=st.integers(0, len(MODULE) - 8), value=st.binary(min_size=1, max_size=8))
 def test_mutated(at: int, value: bytes) -> None:
     with suppress(HostileInput):

@@ -145,7 +145,7 @@ def test_damaged_header(fields: dict[str, bytes]) -> None:
 @pytest.mark.parametrize("content", [b"", bytes(4096), b"\x7fELF", b"0707", ARCHIVE[:-1],
                                      ARCHIVE[:50], make([Record("a", b"x")], trailer=False),
                                      ARCHIVE + b"junk", COMPRESS["gzip"](b"no cpio"),
-                                     b"070707" + bytes(200)])
+                                     b"070707" + bytes(200)], ids=range(10))
 def test_damaged(content: bytes) -> None:
     if content == ARCHIVE[:-1]:
         content = ARCHIVE[:-124]  # without the end of the last file
@@ -168,10 +168,10 @@ def test_limits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_many_hard_links_take_linear_time() -> None:
     group = {"links": 9, "inode": 7}
-    assert len(names(make([Record(f"f{i}", b"x", **group) for i in range(20_000)]))) == 20_000
+    assert len(names(make([Record(f"f{i}", b"x", **group) for i in range(4_000)]))) == 4_000
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=300))
 def test_noise(data: bytes) -> None:
     for content in (data, b"070701" + data, ARCHIVE + data):
@@ -182,7 +182,7 @@ def test_noise(data: bytes) -> None:
 CHAINS = [MICROCODE + COMPRESS[kind](ARCHIVE) for kind in sorted(COMPRESS)]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(chain=st.sampled_from(CHAINS), at=st.floats(0, 0.9999), value=st.integers(0, 255),
        cut=st.floats(0, 1))
 def test_mutated(chain: bytes, at: float, value: int, cut: float) -> None:
