@@ -9,6 +9,7 @@ alike, with nothing but what an undo needs left behind; and undo must bring back
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -153,11 +154,13 @@ def in_child(work: Callable[[], None]) -> int:
     if child == 0:
         status = 1
         try:
-            os.setsid()
+            os.setpgid(0, 0)
             work()
             status = 0
         finally:
             os._exit(status)
+    with contextlib.suppress(PermissionError, ProcessLookupError):
+        os.setpgid(child, child)  # whoever comes first: it may have to be killed at once
     return child
 
 

@@ -15,7 +15,7 @@ from imgconv.disk.overlay import create
 from imgconv.disk.undo import Undone, undo
 from imgconv.errors import ImgconvError, UsageError
 from imgconv.model import Image
-from tests.unit.disk.images import MIB, WRITABLE_FORMATS, content, digest, make, write
+from tests.unit.disk.images import MIB, WRITABLE_FORMATS, content, digest, make, qemu, write
 
 
 @pytest.fixture(autouse=True)
@@ -275,3 +275,14 @@ def test_odd_things_in_a_home(tmp_path: Path) -> None:
     convert(path)
     assert undo([path])
     assert journal.PENDING not in {name.name for name in home.iterdir()}
+
+
+def test_a_pack_restores_the_disk_without_imgconv(tmp_path: Path) -> None:
+    """As the README says; zeros over what was a hole included."""
+    path = disk(tmp_path / "disk")
+    before = seen(path, tmp_path)
+    convert(path)
+    pack = tmp_path / ".disk.imgconv/0001/0.undo.qcow2"
+    qemu("qemu-img", "rebase", "-u", "-f", "qcow2", "-F", "qcow2", "-b", path, pack)
+    qemu("qemu-img", "commit", "-q", pack)
+    assert seen(path, tmp_path) == before
