@@ -78,13 +78,13 @@ def _check(folder: Path, plan: Journal, index: int, image: Image) -> None:
     forward = plan.direction is Direction.FORWARD
     source = journal.redo_pack if forward else journal.undo_pack
     pack.check(source(folder, index), image.virtual_size, ranges, plan.direction)
-    if not plan.undo:
-        return  # there is nothing to compare with
     with ExitStack() as stack:
         target = stack.enter_context(blocks.opened(image.path, image.format))
         if target.size != image.virtual_size:
             raise ImgconvError(f"{image.path} has another size than when it was converted",
-                               hint="give it back its size")
+                               hint="give it back its size (qemu-img resize)")
+        if not plan.undo:
+            return  # there is nothing to compare with
         torn = [part for part in ranges
                 if pack.digest(target.read(part.start, part.length)) not in (part.before,
                                                                             part.after)]

@@ -105,7 +105,7 @@ def _homes(disk: Path, state_dir: Path | None) -> list[Path]:
     beside = [] if real.is_block_device() or len(os.fsencode(name)) > _MAX_NAME else [
         real.parent / name]
     named = state_dir or os.environ.get("IMGCONV_STATE_DIR")
-    places = [_default(), *([Path(named)] if named else [])]
+    places = [_default(), *([Path(named).absolute()] if named else [])]
     return [*beside, *(place / _key(real) for place in places)]
 
 
@@ -134,12 +134,13 @@ def _orphans(disk: Path) -> Iterator[Path]:
     for home in real.parent.glob(".*.imgconv"):
         if home.with_name(home.name[1:-len(".imgconv")]).exists():
             continue
-        for entry in _in_home(home):
-            for name in (PENDING, DONE):
-                with contextlib.suppress(ImgconvError, IndexError):
-                    source = journal.read(entry.folder / name).disks[entry.index]
-                    if source.inode == real.stat().st_ino:
-                        yield home
+        with contextlib.suppress(PermissionError):  # another user's disk, then
+            for entry in _in_home(home):
+                for name in (PENDING, DONE):
+                    with contextlib.suppress(ImgconvError, IndexError):
+                        source = journal.read(entry.folder / name).disks[entry.index]
+                        if source.inode == real.stat().st_ino:
+                            yield home
 
 
 def _in_home(home: Path) -> Iterator[Entry]:
@@ -233,7 +234,9 @@ def _make_home(disk: Path, state_dir: Path | None) -> Path:
     reasons = []
     for home in _homes(disk, state_dir):
         try:
-            home.mkdir(parents=True, exist_ok=True)
+            if not home.is_dir():
+                home.mkdir(parents=True)
+                durable.sync(home.parent)
         except OSError as error:
             reasons.append(f"{home.parent}: {error.strerror}")
             continue
@@ -246,6 +249,8 @@ def _make_home(disk: Path, state_dir: Path | None) -> Path:
 
 def _tidy(home: Path) -> None:
     """Remove what a killed imgconv has left in a home before there was a journal."""
+    for partial in home.glob("*.new"):
+        partial.unlink(missing_ok=True)
     for entry in list(_in_home(home)):
         if any((entry.folder / name).exists() for name in (PENDING, DONE)):
             continue

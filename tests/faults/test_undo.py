@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,10 +26,10 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def convert(*disks: Path, byte: int = 0x22, state_dir: Path | None = None,
-            keep: bool = True) -> None:
+            keep: bool = True, scratch: Path | None = None) -> None:
     """Change the disks as a conversion does: data, zeros over data, and the disk's last sector."""
     images = [open_image(path, writable=True) for path in disks]
-    overlays = [create(image, disks[0].parent) for image in images]
+    overlays = [create(image, scratch or disks[0].parent) for image in images]
     for image, overlay in zip(images, overlays, strict=True):
         write(overlay.path, "qcow2", (byte, MIB, 4096), (0x33, image.virtual_size - 512, 512),
               (0, 0, 512))
@@ -286,3 +288,28 @@ def test_a_pack_restores_the_disk_without_imgconv(tmp_path: Path) -> None:
     qemu("qemu-img", "rebase", "-u", "-f", "qcow2", "-F", "qcow2", "-b", path, pack)
     qemu("qemu-img", "commit", "-q", pack)
     assert seen(path, tmp_path) == before
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Iterator[Path]:
+    """A block device over a file of 4 MiB."""
+    backing = tmp_path / "backing"
+    backing.write_bytes(b"\x11" * 4 * MIB)
+    done = subprocess.run(["losetup", "--find", "--show", backing], check=False,
+                          capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"no loop device: {done.stderr.strip()}")
+    yield Path(done.stdout.strip())
+    subprocess.run(["losetup", "--detach", done.stdout.strip()], check=True)
+
+
+def test_a_block_device(device: Path, tmp_path: Path) -> None:
+    before = seen(device, tmp_path)
+    convert(device, scratch=tmp_path)
+    assert seen(device, tmp_path) != before
+    assert list((tmp_path / "state/imgconv").glob("*/0001/undo.json"))
+    write(device, "raw", (0x77, MIB, 512))
+    with pytest.raises(ImgconvError, match="the guest has run"):
+        undo([device])
+    assert undo([device], force=True)
+    assert seen(device, tmp_path) == before
