@@ -37,7 +37,7 @@ class NotProven(ImgconvError):
 
 
 class CommitFailed(ImgconvError):
-    """Writing the source failed half-way; the overlay that completes it is kept."""
+    """Writing the source failed half-way; the journal that completes it is kept."""
 
 
 class GuestFileMissing(ImgconvError):

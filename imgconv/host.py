@@ -214,6 +214,7 @@ def checks() -> tuple[Check, ...]:
     other = "aarch64" if native == "x86_64" else "x86_64"
     return (
         _check_guestfs(),
+        _check_nbd(),
         _check_kernel(),
         _check_kvm(),
         _check_program("qemu-img", shutil.which("qemu-img"), "", "qemu-utils", "qemu-img"),
@@ -253,6 +254,16 @@ def _check_guestfs() -> Check:
         return Check(name, Level.MISSING, str(error),
                      _install("python3-guestfs", "python3-libguestfs"))
     return Check(name, Level.OK, "{major}.{minor}.{release}".format_map(version))
+
+
+def _check_nbd() -> Check:
+    name = "libnbd binding"
+    try:
+        version = importlib.import_module("nbd").NBD().get_version()
+    except (ImportError, OSError) as error:
+        return Check(name, Level.MISSING, str(error),
+                     _install("python3-libnbd", "python3-libnbd"))
+    return Check(name, Level.OK, version)
 
 
 def _check_kernel() -> Check:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from imgconv import emit, host, linux, machine
-from imgconv.disk import commit, formats, lock, overlay
+from imgconv.disk import commit, formats, lock, overlay, recovery
 from imgconv.errors import CannotConvert, ImgconvError, UsageError
 from imgconv.guest import appliance
 from imgconv.guest.cached import Cached
@@ -49,6 +49,7 @@ class Job:
 
     `output` is a file for one disk and an existing folder for several. `net`, `memory` (MiB) and
     `cpus` are for the machine; `force` replaces an existing output; `emit` names emitters.
+    `undo` keeps what an undo needs; `state_dir` says where, when it is not beside the disk.
     """
 
     disks: tuple[Path, ...]
@@ -63,6 +64,8 @@ class Job:
     net: str = "user"
     memory: int | None = None
     cpus: int | None = None
+    undo: bool = True
+    state_dir: Path | None = None
 
 
 def virtio_ize(job: Job, progress: Progress = lambda phase, fraction: None) -> Report:
@@ -110,7 +113,8 @@ def virtio_ize(job: Job, progress: Progress = lambda phase, fraction: None) -> R
                 for layer, (path, fmt) in zip(overlays, outputs, strict=True):
                     commit.export(layer, path, fmt, clock.fraction("commit"), force=job.force)
             elif plan.changes:
-                commit.commit(list(zip(images, overlays, strict=True)), fingerprints)
+                commit.commit(list(zip(images, overlays, strict=True)), fingerprints,
+                              undo=job.undo, state_dir=job.state_dir)
     report = replace(report, machine=virtual, committed=bool(plan.changes or job.output),
                      outputs=tuple(path for path, _ in outputs))
     with clock.phase("emit"):
@@ -160,8 +164,11 @@ def opened(job: Job, progress: Progress) -> Iterator[tuple[tuple[Image, ...], Re
 
 
 def open_images(job: Job, *, writable: bool) -> tuple[Image, ...]:
+    """Recognise the disks; what an interrupted imgconv has left half-written is completed first."""
     if not job.disks:
         raise UsageError("no disk was given")
+    recovery.recover(job.disks, allow_external_files=job.allow_external_files,
+                     state_dir=job.state_dir)
     return tuple(formats.open_image(path, input_format=job.input_format, writable=writable,
                                     allow_external_files=job.allow_external_files)
                  for path in job.disks)

@@ -15,10 +15,10 @@ import typer
 from typer.core import TyperGroup
 
 from imgconv import __version__
-from imgconv.cli import console, demo, doctor, inspect, machine, verify, virtio_ize
+from imgconv.cli import console, demo, doctor, inspect, machine, undo, verify, virtio_ize
 from imgconv.errors import ImgconvError, UsageError
 
-COMMANDS = (virtio_ize, inspect, verify, machine, demo, doctor)
+COMMANDS = (virtio_ize, undo, inspect, verify, machine, demo, doctor)
 
 
 class _InterruptedError(ImgconvError):

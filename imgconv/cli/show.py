@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
@@ -63,8 +64,9 @@ def plan(report: Report) -> None:
     sys.stdout.flush()
 
 
-def summary(report: Report, *, bootable: bool = True) -> None:
-    """What was done and why, what was proven, and (`bootable`) how to boot the result."""
+def summary(report: Report, *, bootable: bool = True, undoable: bool = True) -> None:
+    """What was done and why, what was proven, and (`bootable`, `undoable`) how to boot the result
+    and how to undo it."""
     assert report.plan is not None
     assert report.inspection is not None
     system = report.inspection.os
@@ -81,10 +83,12 @@ def summary(report: Report, *, bootable: bool = True) -> None:
         say(("nothing to do: the disk is ready as it is" if report.plan.capabilities.block.is_virtio
              else "nothing to do: the disk stays as it is") + took, label="✔ ", style="bold green")
     else:
-        say(("the copy is written" if report.outputs and report.outputs[0] not in
-             [image.path for image in report.images] else "committed") + took,
+        in_place = not report.outputs or report.outputs[0] in [i.path for i in report.images]
+        say(("committed" if in_place else "the copy is written") + took,
             label="✔ ", style="bold green")
     machine(report, bootable=bootable)
+    if report.plan.changes and in_place and bootable and undoable:
+        say(f"undo it:  imgconv undo {shlex.quote(str(report.images[0].path))}")
 
 
 def _changes(plan: Plan) -> None:

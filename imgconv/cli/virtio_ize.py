@@ -52,6 +52,10 @@ def virtio_ize(
     cpus: options.Cpus = None,
     force: Annotated[bool, typer.Option(
         "--force", help="Replace an output that exists already.")] = False,
+    no_undo: Annotated[bool, typer.Option(
+        "--no-undo", help="Keep nothing for imgconv undo, which takes about twice the room of what "
+                          "is changed.")] = False,
+    state_dir: options.StateDir = None,
     as_json: JsonOption = False, verbose: VerboseOption = False, log_file: LogFileOption = None,
 ) -> None:
     """Make a guest boot from virtio, prove it, and write the QEMU command for it.
@@ -64,7 +68,8 @@ def virtio_ize(
         disks=tuple(disks), output=output, output_format=output_format, input_format=input_format,
         options=Options(names=names, block=Bus(block), initramfs=initramfs, root=root),
         allow_external_files=allow_external_files, dry_run=dry_run, force=force, net=net,
-        emit=tuple(dict.fromkeys(["qemu", *emit])), memory=memory, cpus=cpus)
+        emit=tuple(dict.fromkeys(["qemu", *emit])), memory=memory, cpus=cpus,
+        undo=not no_undo, state_dir=state_dir)
     with bar(pipeline.PHASES, shown=not as_json) as progress:
         report = pipeline.virtio_ize(job, progress)
     if as_json:
@@ -72,6 +77,6 @@ def virtio_ize(
     elif dry_run:
         show.plan(report)
     else:
-        show.summary(report)
+        show.summary(report, undoable=not no_undo)
     if not dry_run and not report.proven:
         raise typer.Exit(NotProven.exit_code)

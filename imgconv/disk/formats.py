@@ -115,6 +115,21 @@ def open_image(path: Path, *, input_format: str | None = None,
     return Image(path, top.format, virtual_size, _references(layers))
 
 
+def reopen(path: Path, fmt: str, virtual_size: int, *,
+           allow_external_files: bool = False) -> Image:
+    """An image that was opened before and then half-written, for completing it.
+
+    QEMU is not asked about it: a vhdx, for example, may have a log that only a writer replays.
+    Raises ImgconvError when it cannot be written.
+    """
+    path = path.absolute()
+    _check_file(path, writable=True)
+    layers = _chain(path, fmt, allow_external_files)
+    for part in layers[0].parts:
+        _check_file(part, writable=True)
+    return Image(path, fmt, virtual_size, _references(layers))
+
+
 def detect(path: Path) -> str:
     """The format by its magic, one of FORMATS; what is nothing else is raw.
 

@@ -16,7 +16,8 @@ import logging
 import os
 import shlex
 import struct
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -29,6 +30,8 @@ _FLOCK = struct.Struct("@hhqqi0q")  # struct flock: type, whence, start, length,
 _OWN_BYTE = 300
 _QEMU_WRITES = 100 + 1  # BLK_PERM_WRITE is bit 1
 _QEMU_FORBIDS_WRITING = 200 + 1
+# In seconds. The programs of an imgconv that was killed live some milliseconds longer than it
+_PATIENCE = 1.0
 _UNSUPPORTED = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
 
 
@@ -68,11 +71,22 @@ def _held(path: Path, writable: bool) -> Iterator[None]:
     except OSError as error:
         raise ImgconvError(f"{path} cannot be opened: {error.strerror}") from error
     try:
-        _take(descriptor, path, writable)
-        _check_qemu(descriptor, path, writable)
+        _patiently(lambda: _take(descriptor, path, writable))
+        _patiently(lambda: _check_qemu(descriptor, path, writable))
         yield
     finally:
         os.close(descriptor)
+
+
+def _patiently(attempt: Callable[[], None]) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return attempt()
+        except ImgconvError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.02)
 
 
 def _take(descriptor: int, path: Path, writable: bool) -> None:

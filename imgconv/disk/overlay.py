@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
-from imgconv.errors import CommitFailed, ImgconvError
+from imgconv.errors import ImgconvError
 from imgconv.model import Image
 from imgconv.run import run
 
@@ -23,9 +23,8 @@ _MAX_BACKING_NAME = 1023  # QEMU's limit in the qcow2 header, in bytes
 def workspace(directory: Path | None = None) -> Iterator[Path]:
     """A new directory of mode 0700, removed however the block ends; Ctrl-C included.
 
-    Only CommitFailed keeps it, because then the overlays in it are needed. It is made in
-    `directory`, by default where `tempfile` puts things ($TMPDIR, /tmp). Raises ImgconvError when
-    it cannot be made or less than 256 MiB are free there.
+    It is made in `directory`, by default where `tempfile` puts things ($TMPDIR, /tmp). Raises
+    ImgconvError when it cannot be made or less than 256 MiB are free there.
     """
     place = directory or Path(tempfile.gettempdir())
     require_space(place, _WORK_BYTES, "work on the disk's overlay",
@@ -37,12 +36,7 @@ def workspace(directory: Path | None = None) -> Iterator[Path]:
                            hint="name another: TMPDIR=/path imgconv ...") from error
     try:
         yield made
-    except CommitFailed:
-        raise
-    except BaseException:
-        shutil.rmtree(made, ignore_errors=True)
-        raise
-    else:
+    finally:
         shutil.rmtree(made, ignore_errors=True)
 
 

@@ -77,6 +77,14 @@ def test_in_place_then_again(legacy_guest: Path, copy_of: Callable[[Path], Path]
     assert facts["linux"]["kernels"][0]["initramfs"]["drivers"] == {"virtio_pci": "",
                                                                     "virtio_blk": ""}
 
+    # Looking at it is no change, so it can be undone, and then shows what it showed before.
+    undone = imgconv("undo", disk, "--json")
+    assert undone.returncode == 0, undone.stderr
+    assert json.loads(undone.stdout)["undone"]["disks"] == [str(disk)]
+    subprocess.run(["qemu-img", "compare", "-f", "qcow2", "-F", "qcow2", disk, legacy_guest],
+                   check=True)
+    assert "nothing to undo" in imgconv("undo", disk).stderr
+
 
 def test_copy_leaves_the_source_alone(legacy_guest: Path, tmp_path: Path) -> None:
     before = legacy_guest.stat()

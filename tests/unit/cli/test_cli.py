@@ -160,8 +160,20 @@ def test_a_full_stdout_is_no_traceback(tmp_path: Path) -> None:
     assert result.stderr.startswith("error: [Errno 28] No space left on device\nhint: ")
 
 
+def test_undo_speaks_of_what_there_is_not(tmp_path: Path) -> None:
+    (tmp_path / "disk").write_bytes(b"x" * 512)
+    done = CliRunner().invoke(app, ["undo", str(tmp_path / "disk")])
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "", "✔ nothing to undo\n")
+    done = CliRunner().invoke(app, ["undo", str(tmp_path / "disk"), "--json"])
+    assert json.loads(done.stdout) == {"undone": None}
+    done = CliRunner().invoke(app, ["undo", str(tmp_path / "missing")])
+    assert done.exit_code == 1
+    assert done.stderr == f"error: {tmp_path / 'missing'} does not exist\n"
+
+
 def test_starting_imports_nothing_slow() -> None:
-    program = "import sys, imgconv.cli; print({'guestfs', 'rich', 'dask'} & set(sys.modules))"
+    program = ("import sys, imgconv.cli; "
+               "print({'guestfs', 'nbd', 'rich', 'dask'} & set(sys.modules))")
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True,
                           text=True)
     assert done.stdout == "set()\n"

@@ -18,6 +18,11 @@ from imgconv.model import Image
 from tests.unit.disk.images import make, qemu, write
 
 
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imgconv.disk.lock._PATIENCE", 0.0)
+
+
 def image(path: Path, fmt: str = "qcow2") -> Image:
     return open_image(make(path, fmt), writable=True)
 

@@ -64,7 +64,7 @@ def guest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Recorder:
         recorder.events.append("verify")
         return real(reader, inspection, options, plan)
 
-    def committed(*_: object) -> None:
+    def committed(*_: object, **__: object) -> None:
         recorder.events.append("commit")
     monkeypatch.setattr(pipeline, "inspect", found)
     monkeypatch.setattr(pipeline, "verified", verified)
