@@ -17,7 +17,7 @@ from imgconv.disk.overlay import create, workspace
 from imgconv.disk.undo import undo
 from imgconv.errors import CommitFailed, ImgconvError
 from imgconv.model import Image
-from tests.unit.disk.images import MIB, content, digest, make, write
+from tests.host.disk.images import MIB, content, digest, make, write
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ from imgconv.disk.overlay import create
 from imgconv.disk.steps import reached, watched
 from imgconv.disk.undo import undo
 from imgconv.errors import ImgconvError
-from tests.unit.disk.images import MIB, digest, make, qemu, write
+from tests.host.disk.images import MIB, digest, make, qemu, write
 
 SIZE = 8 * MIB
 #: What a conversion changes here: in data, over holes, zeros over data, and the last sector.

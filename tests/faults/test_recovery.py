@@ -20,7 +20,7 @@ from imgconv.disk.recovery import recover
 from imgconv.disk.steps import watched
 from imgconv.disk.undo import undo
 from imgconv.errors import ImgconvError
-from tests.unit.disk.images import MIB, content, make, write
+from tests.host.disk.images import MIB, content, make, write
 
 
 class Stopped(BaseException):

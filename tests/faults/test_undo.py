@@ -17,7 +17,7 @@ from imgconv.disk.overlay import create
 from imgconv.disk.undo import Undone, undo
 from imgconv.errors import ImgconvError, UsageError
 from imgconv.model import Image
-from tests.unit.disk.images import MIB, WRITABLE_FORMATS, content, digest, make, qemu, write
+from tests.host.disk.images import MIB, WRITABLE_FORMATS, content, digest, make, qemu, write
 
 
 @pytest.fixture(autouse=True)

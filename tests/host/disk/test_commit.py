@@ -19,7 +19,7 @@ from imgconv.errors import ImgconvError, UsageError
 from imgconv.model import Image
 from imgconv.run import CommandFailed
 from imgconv.signals import deferred
-from tests.unit.disk.images import MIB, WRITABLE_FORMATS, content, digest, make, same, write
+from tests.host.disk.images import MIB, WRITABLE_FORMATS, content, digest, make, same, write
 
 
 def opened(path: Path, fmt: str = "qcow2", options: str = "", writable: bool = True) -> Image:

@@ -11,7 +11,7 @@ from imgconv.disk import overlay as module
 from imgconv.disk.formats import open_image
 from imgconv.disk.overlay import create, require_space, workspace
 from imgconv.errors import ImgconvError
-from tests.unit.disk.images import MIB, WRITABLE_FORMATS, digest, make, same, write
+from tests.host.disk.images import MIB, WRITABLE_FORMATS, digest, make, same, write
 
 ODD_NAMES = ("a:b", "a,b", "new\nline", "-dash", " sp ace ", "nbd:x:1", 'json:{"a":1}',
              "it's", '"q"', "$HOME;`x`", "%s%n", "ünï", os.fsdecode(b"\xff\xfe"), "a=b,c=d")

@@ -12,7 +12,7 @@ import pytest
 
 from imgconv.disk.formats import detect, open_image
 from imgconv.errors import ImgconvError, UsageError
-from tests.unit.disk.images import MIB, WRITABLE_FORMATS, make, qemu
+from tests.host.disk.images import MIB, WRITABLE_FORMATS, make, qemu
 
 BAD_IMAGES = Path(__file__).parents[4] / "shared" / "data" / "bad-images"
 MAX_UNPACKED = 512 * MIB

@@ -10,7 +10,7 @@ import pytest
 from imgconv.disk.formats import open_image
 from imgconv.disk.truncation import is_truncated
 from imgconv.errors import ImgconvError
-from tests.unit.disk.images import MIB, make, write
+from tests.host.disk.images import MIB, make, write
 
 
 @pytest.mark.parametrize("options", ["", "compat=0.10", "cluster_size=512", "extended_l2=on",

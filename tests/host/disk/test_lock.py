@@ -15,7 +15,7 @@ from imgconv.disk.lock import locked
 from imgconv.disk.overlay import create
 from imgconv.errors import ImgconvError, UsageError
 from imgconv.model import Image
-from tests.unit.disk.images import make, qemu, write
+from tests.host.disk.images import make, qemu, write
 
 
 @pytest.fixture(autouse=True)
