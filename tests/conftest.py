@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -34,3 +35,14 @@ def copy_of(tmp_path: Path) -> Callable[[Path], Path]:
 
 def _same_device(one: Path, other: Path) -> bool:
     return one.stat().st_dev == other.stat().st_dev
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """A command line that runs in the test's own process sets up logging for good."""
+    logger = logging.getLogger("imgconv")
+    level, handlers, propagate = logger.level, logger.handlers[:], logger.propagate
+    yield
+    logger.setLevel(level)
+    logger.handlers[:] = handlers
+    logger.propagate = propagate
