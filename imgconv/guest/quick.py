@@ -51,13 +51,17 @@ def quick(appliance: Appliance, filesystems: tuple[Filesystem, ...]
     found = []
     for filesystem in filesystems:
         if filesystem.type in _PLAIN:
+            plain = True
             try:
                 appliance.call("mount_ro", filesystem.device, "/")
                 facts = _root(appliance, filesystem, filesystems)
             except ImgconvError:
+                plain = False
+            # Not in a `finally`: after Ctrl-C there may be no appliance to ask, and its error would
+            # take the place of the interruption.
+            appliance.call("umount_all")
+            if not plain:
                 return None
-            finally:
-                appliance.call("umount_all")
             if facts is not None:
                 found.append(facts)
     return found[0] if len(found) == 1 else None

@@ -129,7 +129,7 @@ def test_a_full_disk_under_the_overlay(disk: Path, tmp_path: Path) -> None:
         with pytest.raises(ApplianceGone, match="is full, so the overlay"), \
                 start(layer) as running:
             running.mount([Mount("/dev/sda", "/")], writable=True)
-            running.write("/etc/full", os.urandom(16 << 20), 0o600)
+            running.write("/full", os.urandom(16 << 20), 0o600)
             running.call("sync")
     finally:
         subprocess.run(["umount", small], check=True)

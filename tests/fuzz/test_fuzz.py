@@ -1,0 +1,47 @@
+"""Every input that is kept is replayed; and new ones are looked for, for some seconds."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz import targets
+
+ROOT = Path(__file__).parents[2]
+SEEDS = Path(__file__).parent / "seeds"
+FILES = sorted(path for path in SEEDS.rglob("*") if path.is_file())
+
+#: In all; each target has its share.
+SECONDS = 26
+
+
+@pytest.fixture
+def limit() -> Iterator[None]:
+    """No input may take longer than this."""
+    signal.alarm(10)
+    yield
+    signal.alarm(0)
+
+
+@pytest.mark.usefixtures("limit")
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}-{path.name}")
+def test_replay(path: Path) -> None:
+    targets.run(path.parent.name, path.read_bytes())
+
+
+def test_every_target_has_small_seeds() -> None:
+    assert {path.parent.name for path in FILES} == set(targets.TARGETS)
+    assert sum(path.stat().st_size for path in FILES) < 1 << 20
+
+
+@pytest.mark.skipif(find_spec("atheris") is None, reason="atheris is not installed")
+def test_fuzz() -> None:
+    done = subprocess.run([ROOT / "scripts/fuzz", str(SECONDS)], capture_output=True, text=True,
+                          check=False, timeout=300)
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr
