@@ -16,11 +16,14 @@ from imgconv.errors import GuestFileMissing, HostileInput, ImgconvError
 from imgconv.guest import appliance
 from imgconv.guest.appliance import Appliance
 from imgconv.guest.cached import Cached
+from imgconv.guest.inspection import inspect
 from imgconv.guest.protocols import NAMES_LIMIT
 from imgconv.linux import fstab
 from imgconv.linux.initramfs import read as read_initramfs
 from imgconv.model import Mount
 from tests.guests import COMPRESS
+from tests.unit.disk.images import WRITABLE_FORMATS
+from tests.unit.disk.test_formats import BAD_IMAGES, VERDICTS, unpack
 
 BOMB = 200 << 20
 
@@ -113,3 +116,18 @@ def test_commands_fail_with_a_short_message(guest: Appliance) -> None:
         guest.run(("/bin/busybox", "sh", "-c", "busybox yes x | busybox head -c 1000000 >&2; "
                    "exit 1"))
     assert len(caught.value.message) < 2500
+
+
+@pytest.mark.skipif(not BAD_IMAGES.is_dir(), reason="the shared test data is not here")
+def test_odd_images_that_open_hold_no_system(tmp_path: Path) -> None:
+    images = []
+    for name, verdict in VERDICTS.items():
+        if verdict in WRITABLE_FORMATS:
+            path = tmp_path / name
+            unpack(BAD_IMAGES / f"{name}.bz2", path)
+            images.append(open_image(path, writable=False))
+    assert images
+    with pytest.raises(ImgconvError) as caught, \
+            appliance.launch(images, writable=False, tcg=not host.kvm_usable().usable) as running:
+        inspect(running)
+    assert "no operating system" in caught.value.message
