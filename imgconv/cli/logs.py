@@ -66,19 +66,14 @@ class _Kept(logging.Handler):
 
 def versions() -> dict[str, str]:
     """What takes part in the work, by name. Takes some tens of milliseconds."""
-    try:
-        import guestfs
+    from imgconv.guest import appliance
 
-        found = guestfs.GuestFS(python_return_dict=True).version()
-        libguestfs = f"{found['major']}.{found['minor']}.{found['release']}"
-    except (ImportError, RuntimeError) as error:
-        libguestfs = f"unusable: {error}"
     try:
         said = subprocess.run(["qemu-img", "--version"], capture_output=True, text=True,
                               errors="replace", check=False, timeout=10).stdout
     except (OSError, subprocess.TimeoutExpired) as error:
         said = f"unusable: {error}"
-    return {"imgconv": __version__, "Python": platform.python_version(), "libguestfs": libguestfs,
+    return {"imgconv": __version__, "Python": platform.python_version(), "libguestfs": appliance.version(),
             "qemu-img": (said.splitlines() or ["unusable"])[0], "kernel": platform.release(),
             "machine": platform.machine()}
 

@@ -227,6 +227,17 @@ def launch(images: Sequence[Image], *, writable: bool, tcg: bool,
                 handle.close()
 
 
+def version() -> str:
+    """libguestfs' version, or why there is none."""
+    try:
+        import guestfs
+
+        found = guestfs.GuestFS(python_return_dict=True).version()
+    except (ImportError, RuntimeError) as error:
+        return f"unusable: {error}"
+    return f"{found['major']}.{found['minor']}.{found['release']}"
+
+
 def _configure(handle: Any, images: Sequence[Image], token: str, *, writable: bool,  # noqa: ANN401
                tcg: bool) -> None:
     handle.set_program("imgconv")

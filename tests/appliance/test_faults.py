@@ -11,8 +11,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from imgconv import host, pipeline
+from imgconv.cli import app
 from imgconv.disk import overlay
 from imgconv.disk.formats import open_image
 from imgconv.guest import appliance, watchdog
@@ -133,3 +135,27 @@ def test_a_full_disk_under_the_overlay(disk: Path, tmp_path: Path) -> None:
             running.call("sync")
     finally:
         subprocess.run(["umount", small], check=True)
+
+
+def test_the_source_vanishes(legacy_guest: Path, copy_of: Callable[[Path], Path], tmp_path: Path,
+                             monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = copy_of(legacy_guest)
+    away, scratch = tmp_path / "away", tmp_path / "scratch"
+    scratch.mkdir()
+    before = content(disk)
+
+    def planned(*args: object) -> object:
+        disk.rename(away)
+        return original(*args)  # type: ignore[arg-type]
+    original = pipeline.planned
+    monkeypatch.setattr(pipeline, "planned", planned)
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    result = CliRunner().invoke(app, ["virtio-ize", str(disk)])
+    assert result.exit_code == 1, result.output
+    assert str(disk) in result.stderr
+    assert "internal error" not in result.stderr
+    [log] = [path for path in scratch.iterdir() if path.name.startswith("imgconv-")]
+    assert f"log: {log}" in result.stderr
+    assert "guestfs: launch" in log.read_text()
+    assert content(away) == before
+    assert not disk.exists()
