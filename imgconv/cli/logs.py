@@ -73,9 +73,9 @@ def versions() -> dict[str, str]:
                               errors="replace", check=False, timeout=10).stdout
     except (OSError, subprocess.TimeoutExpired) as error:
         said = f"unusable: {error}"
-    return {"imgconv": __version__, "Python": platform.python_version(), "libguestfs": appliance.version(),
-            "qemu-img": (said.splitlines() or ["unusable"])[0], "kernel": platform.release(),
-            "machine": platform.machine()}
+    return {"imgconv": __version__, "Python": platform.python_version(),
+            "libguestfs": appliance.version(), "qemu-img": (said.splitlines() or ["unusable"])[0],
+            "kernel": platform.release(), "machine": platform.machine()}
 
 
 def _head() -> list[logging.LogRecord]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import secrets
 import select
 import signal
@@ -32,6 +33,10 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: next cluster of 64 KiB; a call that takes this long (seconds) then waits for nothing.
 _FULL_BYTES = 128 << 10
 _FULL_SECONDS = 5.0
+
+
+#: What libguestfs runs before it starts the appliance: to build it, and to ask QEMU what it can do.
+_PREPARING = re.compile(rb"supermin|qemu-system|qemu-kvm")
 
 
 class ApplianceGone(ImgconvError):
@@ -79,9 +84,9 @@ class _Call:
 class Watchdog:
     """Watches the calls to one appliance, from `with` to its end.
 
-    `token` stands on the command line of the appliance's QEMU, by which it is found even while it
-    starts. `overlays` are the images it writes to. Signals are only seen when made in the main
-    thread, in which Python handles them.
+    `token` has to be on the command line of the appliance's QEMU, by which it is found even while
+    it starts. `overlays` are the images it writes to. Signals are only seen when this is made in
+    the main thread, in which Python handles them. `reason` is why the appliance was ended.
     """
 
     def __init__(self, limits: Limits, overlays: Sequence[Path] = ()) -> None:
@@ -92,7 +97,7 @@ class Watchdog:
         self._call: _Call | None = None
         self._warned = False
         self._lock = threading.Lock()
-        self._children = set(_children())
+        self._earlier = set(_children())
 
     def __enter__(self) -> Watchdog:
         self._ours, self._theirs = socket.socketpair()
@@ -182,11 +187,11 @@ class Watchdog:
 
     def _appliance(self) -> list[int]:
         """The appliance's QEMU; before there is one, what libguestfs prepares it with."""
-        new = {pid: _cmdline(pid) for pid in _children() if pid not in self._children}
-        ours = [pid for pid, words in new.items() if self.token.encode() in words]
-        return ours or [pid for pid, words in new.items() if b"imgconv.id=" not in words
-                        and any(name in words.partition(b"\0")[0] for name in (b"supermin",
-                                                                                b"qemu-system"))]
+        words = {pid: _cmdline(pid) for pid in _children()}
+        ours = [pid for pid, line in words.items() if self.token.encode() in line]
+        return ours or [pid for pid, line in words.items()
+                        if pid not in self._earlier and b"imgconv.id=" not in line
+                        and _PREPARING.search(line.partition(b"\0")[0])]
 
 
 def _is_full(folder: Path) -> bool:

@@ -130,7 +130,7 @@ def test_verbose_shows_the_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(("number", "status", "said"), [
-    (signal.SIGINT, 130, INTERRUPTED), (signal.SIGTERM, 143, "")])
+    (signal.SIGINT, 130, INTERRUPTED), (signal.SIGTERM, 143, ""), (signal.SIGHUP, 129, "")])
 def test_signals_clean_up_and_end(number: signal.Signals, status: int, said: str) -> None:
     program = """
 import sys, time

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,8 +15,14 @@ from imgconv.guest import watchdog
 from imgconv.guest.watchdog import ApplianceGone, Limits, Watchdog
 
 
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchdog, "_TICK", 0.05)
+
+
 def sleeper(name: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", name])
+    """A process with a word on its command line."""
+    return subprocess.Popen(["tail", "-f", "/dev/null", name], stderr=subprocess.DEVNULL)
 
 
 def reason_of(dog: Watchdog) -> ImgconvError:
@@ -38,23 +43,23 @@ def test_limits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_call_over_its_limit_ends_the_appliance_and_nothing_else() -> None:
-    with Watchdog(Limits(call=1)) as dog, sleeper("imgconv.id=other") as other:
+    with Watchdog(Limits(call=0.6)) as dog, sleeper("imgconv.id=other") as other:
         with sleeper(dog.token) as child:
             os.kill(child.pid, signal.SIGSTOP)
             with dog.watching("statns", "statns"):
                 assert child.wait(10) == -signal.SIGKILL
             assert "did not answer for 1 seconds (statns)" in reason_of(dog).message
-            assert "IMGCONV_TIMEOUT=2" in reason_of(dog).hint
+            assert "IMGCONV_TIMEOUT=1" in reason_of(dog).hint
         assert other.poll() is None
         other.kill()
 
 
 def test_calls_in_time_are_left_alone() -> None:
-    with Watchdog(Limits(call=1)) as dog, sleeper(dog.token) as child:
+    with Watchdog(Limits(call=0.4)) as dog, sleeper(dog.token) as child:
         for _ in range(3):
             with dog.watching("statns", "statns"):
-                time.sleep(0.5)
-        time.sleep(1.5)
+                time.sleep(0.2)
+        time.sleep(0.5)
         assert child.poll() is None
         assert dog.reason is None
         dog.end()
@@ -67,7 +72,7 @@ def test_a_signal_ends_the_call_that_waits() -> None:
     try:
         with Watchdog(Limits()) as dog, sleeper(dog.token) as child:
             signal.raise_signal(signal.SIGTERM)
-            time.sleep(1)
+            time.sleep(0.3)
             assert child.poll() is None, "nothing waited for the appliance"
             with dog.watching("command", "update-initramfs"):
                 signal.raise_signal(signal.SIGTERM)
