@@ -17,6 +17,7 @@ from imgconv import host, pipeline
 from imgconv.cli import app
 from imgconv.disk import overlay
 from imgconv.disk.formats import open_image
+from imgconv.errors import ImgconvError
 from imgconv.guest import appliance, watchdog
 from imgconv.guest.appliance import Appliance
 from imgconv.guest.watchdog import ApplianceGone, Limits
@@ -135,6 +136,19 @@ def test_a_full_disk_under_the_overlay(disk: Path, tmp_path: Path) -> None:
             running.call("sync")
     finally:
         subprocess.run(["umount", small], check=True)
+
+
+def test_commands_of_the_guest(legacy_guest: Path, copy_of: Callable[[Path], Path]) -> None:
+    """One that says too much, and one that never ends."""
+    disk = copy_of(legacy_guest)
+    with pytest.raises(ApplianceGone, match=r"did not answer for 10 seconds .sleep 600."), \
+            start(open_image(disk, writable=True), Limits(command=10)) as running:
+        running.mount([Mount("/dev/sda1", "/")], writable=True)
+        with pytest.raises(ImgconvError) as caught:
+            running.run(("sh", "-c", "head -c 100000 /dev/zero | tr '\\0' '\\033' >&2; exit 1"))
+        assert len(caught.value.message) < 2500
+        running.run(("sleep", "600"))
+    assert qemu() == []
 
 
 def test_the_source_vanishes(legacy_guest: Path, copy_of: Callable[[Path], Path], tmp_path: Path,

@@ -45,7 +45,7 @@ from tests.guests import (
     cpio as archive,
 )
 
-SECONDS = 3.0
+SECONDS = 10.0
 MIB = 1 << 20
 INITRD = f"/boot/initrd.img-{RELEASE}"
 DEP = f"/lib/modules/{RELEASE}/modules.dep"
