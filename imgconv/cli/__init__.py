@@ -1,7 +1,7 @@
 """The command line: one file a command, each with a `register(app)`.
 
 Whatever a command raises ends in `Group.main`, as a message, a hint and a status (DESIGN.md, "The
-command line"). A traceback goes to a file.
+command line"). A traceback goes to the log.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from imgconv import __version__
-from imgconv.cli import console, demo, doctor, inspect, machine, undo, verify, virtio_ize
+from imgconv.cli import console, demo, doctor, inspect, logs, machine, undo, verify, virtio_ize
 from imgconv.errors import ImgconvError, UsageError
 
 COMMANDS = (virtio_ize, undo, inspect, verify, machine, demo, doctor)
@@ -30,7 +30,7 @@ class Group(TyperGroup):
         """Run a command line and raise SystemExit with its status."""
         arguments = extra.get("args")
         as_json = "--json" in (sys.argv[1:] if arguments is None else arguments)
-        console.log_to_stderr(verbose=False)
+        logs.begin()
         try:
             status = super().main(*args, **{**extra, "standalone_mode": False}) or 0
             if status == _InterruptedError.exit_code:
@@ -43,6 +43,8 @@ class Group(TyperGroup):
             status = console.fail(error, as_json=as_json)
         except Exception as error:
             status = console.fail(console.unforeseen(error), as_json=as_json)
+        finally:
+            logs.end(keep=False)  # one that is to be kept has been taken by now
         raise SystemExit(status)
 
 

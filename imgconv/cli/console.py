@@ -1,7 +1,8 @@
 """How every command speaks: text for people on stderr, one JSON document on stdout.
 
 Text that comes from a guest (names of files, labels, messages of its programs) goes through
-`sanitize` before it reaches a terminal: it must neither move the cursor nor be taken for markup.
+`text.sanitize` before it reaches a terminal: it must neither move the cursor nor be taken for
+markup.
 """
 
 from __future__ import annotations
@@ -11,42 +12,30 @@ import json
 import logging
 import os
 import sys
-import tempfile
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from imgconv.cli import logs
+from imgconv.cli.text import sanitize
 from imgconv.errors import ImgconvError
+from imgconv.redact import redact
 
 if TYPE_CHECKING:  # rich takes longer to import than most commands to start
     from rich.console import Console
 
 log = logging.getLogger(__name__)
 
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-
 
 # --- text -----------------------------------------------------------------------------------------
-
-
-def sanitize(text: str) -> str:
-    """`text` with everything but printable characters, newlines and tabs shown as an escape.
-
-    That covers terminal escapes, bidirectional overrides (CVE-2021-42574) and the surrogates that
-    stand for bytes which are no UTF-8.
-    """
-    return "".join(
-        c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text
-    )
 
 
 def say(message: str, *, label: str = "", style: str = "") -> None:
     """Print one message for people, after a coloured label such as "error: "; never wrapped."""
     from rich.text import Text
 
-    stderr().print(Text.assemble((label, style), sanitize(message)), soft_wrap=True)
+    stderr().print(Text.assemble((label, style), sanitize(redact(message))), soft_wrap=True)
 
 
 def stderr() -> Console:
@@ -79,75 +68,39 @@ def _as_json(value: object) -> object:
 
 
 def fail(error: ImgconvError, *, as_json: bool) -> int:
-    """Say what is wrong and what to do about it; returns the status to exit with."""
+    """Say what is wrong, what to do about it and where the log is; returns the status to exit with.
+
+    What ends with another status than 1 needs no log to be understood.
+    """
+    logs.note(error)
+    where = logs.end(keep=error.exit_code == ImgconvError.exit_code)
+    message, hint = redact(error.message), redact(error.hint)
     if as_json:
         try:
-            print_json({"error": {"message": error.message, "hint": error.hint}})
+            print_json({"error": {"message": message, "hint": hint, "log": where}})
             return error.exit_code
         except OSError:  # stdout is closed or full: drop what Python would write again on leaving
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    say(error.message, label="error: ", style="bold red")
-    if error.hint:
-        say(error.hint, label="hint: ", style="bold")
+    say(message, label="error: ", style="bold red")
+    if hint:
+        say(hint, label="hint: ", style="bold")
+    if where is not None:
+        say(str(where), label="log: ", style="bold")
     return error.exit_code
 
 
 def unforeseen(error: Exception) -> ImgconvError:
-    """`error`, which nobody has made a message for, with its traceback kept in a file.
+    """`error`, which nobody has made a message for, with its traceback in the log.
 
     The system's own errors (a full disk, a forbidden file) are no bugs; all others are.
     """
     log.debug("unforeseen error", exc_info=error)
-    message, hint = f"internal error: {type(error).__name__}: {error}", "this is a bug; "
     if isinstance(error, OSError):
-        message, hint = str(error), ""
-    try:
-        handle, name = tempfile.mkstemp(prefix="imgconv-", suffix=".log")
-        with os.fdopen(handle, "w", errors="backslashreplace") as file:
-            print(sys.version, sys.argv, file=file)
-            traceback.print_exception(error, file=file)
-    except OSError:
-        return ImgconvError(message, hint=f"{hint}for the details run it with IMGCONV_DEBUG=1")
-    return ImgconvError(message, hint=f"{hint}the details are in {name}")
-
-
-# --- logging --------------------------------------------------------------------------------------
-
-
-class _Formatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        return sanitize(super().format(record))
-
-
-def log_to(handler: logging.Handler, level: int) -> None:
-    """Send imgconv's log to `handler`, in place of an earlier one of the same kind."""
-    logger = logging.getLogger("imgconv")
-    for old in [old for old in logger.handlers if type(old) is type(handler)]:
-        logger.removeHandler(old)
-        old.close()
-    handler.setLevel(level)
-    handler.setFormatter(_Formatter(LOG_FORMAT))
-    logger.addHandler(handler)
-    logger.setLevel(logging.DEBUG)  # each handler has its own
-    logger.propagate = False
-
-
-def log_to_stderr(verbose: bool) -> bool:
-    """Warnings only, or with `verbose` (or $IMGCONV_DEBUG) everything, such as commands run."""
-    debug = verbose or bool(os.environ.get("IMGCONV_DEBUG"))
-    log_to(logging.StreamHandler(), logging.DEBUG if debug else logging.WARNING)
-    return verbose
-
-
-def _log_to_file(path: Path | None) -> Path | None:
-    if path is None:
-        return None
-    try:
-        log_to(logging.FileHandler(path, errors="backslashreplace"), logging.DEBUG)
-    except OSError as error:
-        raise ImgconvError(f"the log {path} cannot be written: {error.strerror}",
-                           hint="give --log-file a path that can") from error
-    return path
+        about = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        return ImgconvError(about)
+    return ImgconvError(f"internal error: {type(error).__name__}: {error}",
+                        hint="this is a bug: report it, with the log (run with IMGCONV_DEBUG=1, it "
+                             "is on the screen)")
 
 
 # --- options that every command has ---------------------------------------------------------------
@@ -156,11 +109,12 @@ def _log_to_file(path: Path | None) -> Path | None:
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 VerboseOption = Annotated[
-    bool, typer.Option("-v", "--verbose", callback=log_to_stderr,
+    bool, typer.Option("-v", "--verbose", callback=logs.to_stderr,
                        help="Log on stderr what is done, with every command that is run.")]
 LogFileOption = Annotated[
-    Path | None, typer.Option("--log-file", callback=_log_to_file, metavar="PATH",
-                              help="Append the same log to a file.")]
+    Path | None, typer.Option("--log-file", callback=logs.to_file, metavar="PATH",
+                              help="Append the same log to a file. (Without it, the log of a run "
+                                   "that fails is kept in the temporary directory.)")]
 
 
 def examples(*commands: str) -> str:

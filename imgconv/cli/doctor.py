@@ -5,7 +5,8 @@ from __future__ import annotations
 import typer
 
 from imgconv.cli import console
-from imgconv.cli.console import JsonOption, LogFileOption, VerboseOption, sanitize
+from imgconv.cli.console import JsonOption, LogFileOption, VerboseOption
+from imgconv.cli.text import sanitize
 from imgconv.host import Check, Level, checks
 
 STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.MISSING: "bold red"}

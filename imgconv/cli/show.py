@@ -5,11 +5,13 @@ from __future__ import annotations
 import difflib
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
+from itertools import zip_longest
 from typing import Any
 
-from imgconv.cli.console import sanitize, say, stderr
+from imgconv.cli.console import say, stderr
+from imgconv.cli.text import one_line, sanitize
 from imgconv.model import (
     AppendFile,
     Change,
@@ -21,25 +23,48 @@ from imgconv.model import (
     WriteFile,
 )
 
+#: Files of more lines are not compared by difflib.
+_LONG = 5000
+
 _STYLES = {Level.PROVEN: "green", Level.WARNING: "yellow", Level.FAILED: "bold red"}
+
+
+def _lines(content: bytes) -> list[str]:
+    """Only "\\n" ends a line; what splitlines() takes for one besides is shown as an escape."""
+    found = content.decode("utf-8", "backslashreplace").split("\n")
+    return found[:-1] if not found[-1] else found
 
 
 def diff(change: WriteFile) -> list[str]:
     """The unified diff of a file's change, without line ends."""
-    before = (change.before or b"").decode("utf-8", "backslashreplace").splitlines()
-    after = change.content.decode("utf-8", "backslashreplace").splitlines()
+    before, after = (_lines(content) for content in (change.before or b"", change.content))
     old = "/dev/null" if change.before is None else f"a{change.path}"
-    return list(difflib.unified_diff(before, after, old, f"b{change.path}", lineterm=""))
+    if len(before) + len(after) > _LONG:
+        return [f"--- {one_line(old)}", f"+++ b{one_line(change.path)}",
+                *_pairs(before, after)]
+    return list(difflib.unified_diff(before, after, one_line(old), f"b{one_line(change.path)}",
+                                     lineterm=""))
+
+
+def _pairs(before: Sequence[str], after: Sequence[str]) -> Iterator[str]:
+    """Lines that differ, one against one: a real diff would take time that grows with the square
+    of their number. imgconv's edits keep the lines of a file that long where they are."""
+    for number, (old, new) in enumerate(zip_longest(before, after), 1):
+        if old != new:
+            yield f"@@ -{number} +{number} @@"
+            yield from ([f"-{old}"] if old is not None else [])
+            yield from ([f"+{new}"] if new is not None else [])
 
 
 def _headline(change: Change) -> str:
     match change:
         case WriteFile():
-            return f"edit {change.path}" if change.before is not None else f"write {change.path}"
+            verb = "write" if change.before is None else "edit"
+            return f"{verb} {one_line(change.path)}"
         case AppendFile():
-            return f"append {len(change.content):,} bytes to {change.path}"
+            return f"append {len(change.content):,} bytes to {one_line(change.path)}"
         case RunInGuest():
-            return f"run in the guest: {' '.join(change.argv)}"
+            return f"run in the guest: {one_line(shlex.join(change.argv))}"
 
 
 def plan(report: Report) -> None:
@@ -47,16 +72,16 @@ def plan(report: Report) -> None:
     assert report.plan is not None
     lines: list[str] = []
     for change in report.plan.changes:
-        lines += [f"# {_headline(change)}", f"#   {change.why}"]
+        lines += [f"# {_headline(change)}", f"#   {one_line(change.why)}"]
         match change:
             case WriteFile():
                 lines += diff(change)
             case AppendFile():
-                lines += [f"#   + {name}" for name in change.summary]
+                lines += [f"#   + {one_line(name)}" for name in change.summary]
             case RunInGuest():
                 pass
         lines.append("")
-    lines += [f"# warning: {warning}" for warning in report.plan.warnings]
+    lines += [f"# warning: {one_line(warning)}" for warning in report.plan.warnings]
     if not report.plan.changes:
         lines.append("# nothing to do: this guest is ready")
     # To a pipe or file go the guest's own bytes as text; a terminal must not be driven by them.
@@ -70,7 +95,7 @@ def summary(report: Report, *, bootable: bool = True, undoable: bool = True) -> 
     assert report.plan is not None
     assert report.inspection is not None
     system = report.inspection.os
-    say(f"{', '.join(str(image.path) for image in report.images)}: {system.product}, "
+    say(f"{', '.join(str(image.path) for image in report.images)}: {one_line(system.product)}, "
         f"{report.inspection.arch}, {report.inspection.firmware.upper()}")
     _changes(report.plan)
     findings(report.findings)
@@ -79,13 +104,16 @@ def summary(report: Report, *, bootable: bool = True, undoable: bool = True) -> 
         say("not proven, so nothing was committed: the disk is as it was" + took,
             label="✘ ", style="bold red")
         return
-    if not report.plan.changes:
-        say(("nothing to do: the disk is ready as it is" if report.plan.capabilities.block.is_virtio
-             else "nothing to do: the disk stays as it is") + took, label="✔ ", style="bold green")
+    in_place = not report.outputs or report.outputs[0] in [i.path for i in report.images]
+    if not in_place:
+        outcome = "the copy is written"
+    elif report.plan.changes:
+        outcome = "committed"
     else:
-        in_place = not report.outputs or report.outputs[0] in [i.path for i in report.images]
-        say(("committed" if in_place else "the copy is written") + took,
-            label="✔ ", style="bold green")
+        outcome = ("nothing to do: the disk "
+                   + ("is ready" if report.plan.capabilities.block.is_virtio else "stays")
+                   + " as it is")
+    say(outcome + took, label="✔ ", style="bold green")
     machine(report, bootable=bootable)
     if report.plan.changes and in_place and bootable and undoable:
         say(f"undo it:  imgconv undo {shlex.quote(str(report.images[0].path))}")
@@ -93,11 +121,11 @@ def summary(report: Report, *, bootable: bool = True, undoable: bool = True) -> 
 
 def _changes(plan: Plan) -> None:
     for warning in plan.warnings:
-        say(warning, label="warning: ", style="yellow")
+        say(one_line(warning), label="warning: ", style="yellow")
     if plan.changes:
         say("\nchanges")
     for change in plan.changes:
-        say(f"{_headline(change)}: {change.why}", label="  • ")
+        say(f"{_headline(change)}: {one_line(change.why)}", label="  • ")
 
 
 def findings(found: Sequence[Finding]) -> None:
@@ -109,9 +137,9 @@ def findings(found: Sequence[Finding]) -> None:
         subject = ""
         for about, message in rows:
             if about != subject:
-                say(f"  {about}")
+                say(f"  {one_line(about)}")
                 subject = about
-            say(message, label=f"    {mark} ", style=_STYLES[level])
+            say(one_line(message), label=f"    {mark} ", style=_STYLES[level])
     say("")
 
 
@@ -122,16 +150,16 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
     grid = Table(*columns, box=None, pad_edge=False, show_header=any(columns), header_style="bold")
     for row in rows:
-        grid.add_row(*(Text(sanitize(cell)) for cell in row))
+        grid.add_row(*(Text(one_line(cell)) for cell in row))
     stderr().print(grid)
     say("")
 
 
 def machine(report: Report, *, bootable: bool) -> None:
     for note in report.machine.notes if report.machine else ():
-        say(note, label="note: ", style="yellow")
+        say(one_line(note), label="note: ", style="yellow")
     for warning in report.warnings:
-        say(warning, label="warning: ", style="yellow")
+        say(one_line(warning), label="warning: ", style="yellow")
     scripts = [path for path in report.outputs if path.name.endswith(".qemu.sh")]
     if scripts and bootable:
         say(f"\nboot it:  {scripts[0]}")

@@ -40,7 +40,8 @@ def is_truncated(path: Path, fmt: str) -> bool:
                 return any(offset >= size for offset in _vmdk_offsets(file.fileno()))
             if fmt == "raw":
                 return any(end > size for end in _partition_ends(file.fileno()))
-        except struct.error:  # a table itself is cut off
+        # A table itself is cut off, or said to be where no file can have anything.
+        except (struct.error, OverflowError, OSError):
             return True
     return False
 

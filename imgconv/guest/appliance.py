@@ -6,15 +6,18 @@ there; it has no network.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import shlex
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from imgconv.errors import GuestFileMissing, HostileInput, ImgconvError
-from imgconv.guest.protocols import CONFIG_LIMIT
+from imgconv.guest.protocols import CONFIG_LIMIT, NAMES_LIMIT
+from imgconv.guest.watchdog import ApplianceGone, Limits, Watchdog
 from imgconv.model import Image, Mount
 from imgconv.signals import deferred
 
@@ -27,33 +30,76 @@ _CHUNK = 2 << 20
 _DISPENSABLE = ("/home", "/srv", "/opt", "/media", "/mnt", "/data", "/tmp")  # noqa: S108
 
 
+#: A folder whose own blocks are larger holds more names than are worth transferring, in bytes.
+_FOLDER_LIMIT = 4 << 20
+
+#: guestfs' errors end with that of the system call, whose number the binding does not tell. By
+#: these a filesystem says that it is damaged, and not that something is not there.
+_DAMAGED = tuple(os.strerror(number) for number in (errno.EIO, errno.EUCLEAN, errno.EBADMSG))
+_NO_SPACE = os.strerror(errno.ENOSPC)
+
+#: What a failing command of the guest prints becomes part of the message: this many characters.
+_LONGEST_MESSAGE = 2000
+
+
 class Appliance:
     """Implements `Guest` for the guest whose filesystems are mounted with `mount`."""
 
-    def __init__(self, handle: Any) -> None:  # noqa: ANN401  guestfs has no types
+    def __init__(self, handle: Any, watchdog: Watchdog) -> None:  # noqa: ANN401  it has no types
         self._handle = handle
+        self._watchdog = watchdog
 
     def call(self, method: str, *args: object, **kwargs: object) -> Any:  # noqa: ANN401
-        """Call guestfs' `method`. Raises ImgconvError with guestfs' own words."""
+        """Call guestfs' `method`.
+
+        Raises ImgconvError with guestfs' own words, ApplianceGone when the appliance died or
+        exceeded its time.
+        """
         try:
             return self._invoke(method, *args, **kwargs)
         except RuntimeError as error:
-            raise ImgconvError(f"the libguestfs appliance says: {error}",
-                               hint="run again with -v to see what it did") from error
+            raise self._explained(error) from error
 
     def _try(self, method: str, *args: object, **kwargs: object) -> Any:  # noqa: ANN401
         """Like `call`, but None when the guest has no such thing."""
         try:
             return self._invoke(method, *args, **kwargs)
         except RuntimeError as error:
+            if str(error).endswith(_DAMAGED):
+                raise self._explained(error) from error
             log.debug("%s%r: %s", method, args, error)
             return None
 
+    @staticmethod
+    def _explained(error: RuntimeError) -> ImgconvError:
+        said = str(error)
+        if len(said) > _LONGEST_MESSAGE:
+            said = f"{said[:_LONGEST_MESSAGE]}..."
+        if _NO_SPACE in said:
+            return ImgconvError(f"a filesystem of the guest has no space left: {said}",
+                                hint="start the guest where it ran, and make room in it")
+        hint = ("repair the guest's filesystem with fsck" if said.endswith(_DAMAGED)
+                else "run again with -v to see what it did")
+        return ImgconvError(f"the libguestfs appliance says: {said}", hint=hint)
+
     def _invoke(self, method: str, *args: object, **kwargs: object) -> Any:  # noqa: ANN401
         """Python's signal handlers also run inside the callbacks for libguestfs' events, where what
-        they raise is lost (and SystemExit ends the process on the spot): they wait."""
-        with deferred():
-            return getattr(self._handle, method)(*args, **kwargs)
+        they raise is lost (and SystemExit ends the process on the spot): they wait. The watchdog
+        sees to it that they do not wait for long."""
+        what = method
+        if method == "command" and isinstance(args[0], list):
+            what = shlex.join(args[0])[:200]
+        with self._watchdog.watching(method, what), deferred():
+            try:
+                return getattr(self._handle, method)(*args, **kwargs)
+            except RuntimeError as error:
+                if self._watchdog.reason is not None:
+                    raise self._watchdog.reason from error
+                if method != "launch" and not self._handle.is_ready():
+                    raise ApplianceGone(
+                        f"the libguestfs appliance died ({what}): its QEMU crashed or was killed",
+                        hint="is this host short of memory? dmesg tells") from error
+                raise
 
     # --- Reader ---------------------------------------------------------------------------------
 
@@ -81,7 +127,13 @@ class Appliance:
         return bytes(self.call("pread", path, size, offset))
 
     def names(self, path: str) -> tuple[str, ...]:
-        return tuple(sorted(self._try("ls", path) or ())) if self.is_dir(path) else ()
+        status = self._try("statns", path)
+        if status is None or not stat.S_ISDIR(status["st_mode"]):
+            return ()
+        names = self._try("ls", path) or () if status["st_size"] <= _FOLDER_LIMIT else None
+        if names is None or len(names) > NAMES_LIMIT:
+            raise HostileInput(f"the guest's folder {path} holds more than {NAMES_LIMIT:,} names")
+        return tuple(sorted(names))
 
     def is_dir(self, path: str) -> bool:
         return bool(self._try("is_dir", path, followsymlinks=True))
@@ -109,7 +161,9 @@ class Appliance:
         for mount in sorted(mounts, key=lambda mount: mount.path.count("/") if
                             mount.path != "/" else -1):
             try:
-                self.call("mount" if writable else "mount_ro", mount.device, mount.path)
+                self.call("mount" if writable else "mount_ro", mount.device, self._real(mount.path))
+            except ApplianceGone:
+                raise
             except ImgconvError as error:
                 if not mount.path.startswith(_DISPENSABLE):
                     raise ImgconvError(
@@ -117,6 +171,11 @@ class Appliance:
                         hint="start the guest once and shut it down cleanly, or repair it with fsck"
                     ) from error
                 log.warning("%s is left unmounted: %s", mount.path, error.message)
+
+    def _real(self, path: str) -> str:
+        """`path` without symbolic links, which the appliance's mount would follow out of the
+        guest's root, over its own folders."""
+        return path if path == "/" else str(self._try("realpath", path) or path)
 
     def reread(self, mounts: Sequence[Mount]) -> None:
         """Unmount, forget every cached block and mount read-only, so that what is read next is
@@ -134,12 +193,13 @@ class Appliance:
 
 @contextmanager
 def launch(images: Sequence[Image], *, writable: bool, tcg: bool,
-           progress: Callable[[float], None] | None = None) -> Iterator[Appliance]:
+           progress: Callable[[float], None] | None = None,
+           limits: Limits | None = None) -> Iterator[Appliance]:
     """Start an appliance with the disks of one guest, in order; it ends with the context.
 
     `writable` is for overlays; otherwise libguestfs keeps what a mount writes (the replay of a
-    journal) in an overlay of its own. `tcg` does without KVM. Raises ImgconvError when the
-    appliance does not start.
+    journal) in an overlay of its own. `tcg` does without KVM. `limits` are those of the
+    environment unless given. Raises ImgconvError when the appliance does not start.
     """
     try:
         import guestfs
@@ -149,30 +209,59 @@ def launch(images: Sequence[Image], *, writable: bool, tcg: bool,
             hint="apt install python3-guestfs, and use a virtual environment made from "
                  "/usr/bin/python3 with --system-site-packages (scripts/imgconv does both)"
         ) from error
-    handle = guestfs.GuestFS(python_return_dict=True)
-    try:
-        _listen(handle, guestfs, progress)
-        handle.set_program("imgconv")
-        handle.set_backend("direct")
-        handle.set_backend_settings(["force_tcg"] if tcg else [])
-        handle.set_network(False)
-        handle.set_autosync(True)
-        handle.set_smp(min(4, os.cpu_count() or 1))
-        for image in images:
-            handle.add_drive_opts(str(image.path), format=image.format, readonly=not writable,
-                                  cachemode="unsafe")
-        appliance = Appliance(handle)
+    overlays = [image.path for image in images] if writable else []
+    with Watchdog(limits or Limits.from_environment(), overlays) as watchdog:
+        handle = guestfs.GuestFS(python_return_dict=True)
         try:
-            appliance.call("launch")
-        except ImgconvError as error:
-            raise ImgconvError(f"the libguestfs appliance did not start: {error.__cause__}",
-                               hint="imgconv doctor shows what this host lacks; "
-                                    "-v shows what QEMU said") from error
-        yield appliance
-        appliance.close()
-    finally:
-        with deferred():
-            handle.close()
+            _listen(handle, guestfs, progress)
+            _configure(handle, images, watchdog.token, writable=writable, tcg=tcg)
+            appliance = Appliance(handle, watchdog)
+            _start(appliance)
+            yield appliance
+            appliance.close()
+        except BaseException:
+            watchdog.end()  # nobody wants what it has not written yet, so nobody waits for that
+            raise
+        finally:
+            with watchdog.watching("close", "ending the appliance"), deferred():
+                handle.close()
+
+
+def version() -> str:
+    """libguestfs' version, or why there is none."""
+    try:
+        import guestfs
+
+        found = guestfs.GuestFS(python_return_dict=True).version()
+    except (ImportError, RuntimeError) as error:
+        return f"unusable: {error}"
+    return f"{found['major']}.{found['minor']}.{found['release']}"
+
+
+def _configure(handle: Any, images: Sequence[Image], token: str, *, writable: bool,  # noqa: ANN401
+               tcg: bool) -> None:
+    handle.set_program("imgconv")
+    handle.set_backend("direct")
+    handle.set_backend_settings(["force_tcg"] if tcg else [])
+    # The kernel's command line is part of QEMU's, by which the watchdog finds it.
+    handle.set_append(" ".join(filter(None, (handle.get_append(), token))))
+    handle.set_network(False)
+    handle.set_autosync(True)
+    handle.set_smp(min(4, os.cpu_count() or 1))
+    for image in images:
+        handle.add_drive_opts(str(image.path), format=image.format, readonly=not writable,
+                              cachemode="unsafe")
+
+
+def _start(appliance: Appliance) -> None:
+    try:
+        appliance.call("launch")
+    except ApplianceGone:
+        raise
+    except ImgconvError as error:
+        raise ImgconvError(f"the libguestfs appliance did not start: {error.__cause__}",
+                           hint="imgconv doctor shows what this host lacks; "
+                                "-v shows what QEMU said") from error
 
 
 def _listen(handle: Any, guestfs: Any, progress: Callable[[float], None] | None) -> None:  # noqa: ANN401

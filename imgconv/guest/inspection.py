@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from imgconv.errors import CannotConvert, ImgconvError, UsageError
+from imgconv.errors import CannotConvert, HostileInput, ImgconvError, UsageError
 from imgconv.guest.appliance import Appliance
-from imgconv.guest.quick import quick
+from imgconv.guest.quick import LONGEST, quick
+from imgconv.guest.watchdog import ApplianceGone
 from imgconv.model import Filesystem, Firmware, Inspection, LinuxOs, Mount, WindowsOs
 
 #: Partition types: the EFI system partition and the place of GRUB's core image on GPT disks.
 _ESPS = {"c12a7328-f81f-11d2-ba4b-00a0c93ec93b", "0xef"}
+#: More partitions, logical volumes and the like than this are no guest's, and each takes questions.
+_MANY = 256
+
+#: More mounts than this are no guest's; a path of a mount has no way up.
+_MANY_MOUNTS = 100
+
 _BIOS_BOOT = "21686148-6449-6e6f-744e-656564454649"
 
 
@@ -45,13 +52,16 @@ def _thorough(appliance: Appliance, root: str | None
     chosen = root or roots[0]
     mountpoints: dict[str, str] = appliance.call("inspect_get_mountpoints", chosen)
     mounts = tuple(Mount(device, path) for path, device in
-                   sorted(mountpoints.items(), key=lambda item: (len(item[0]), item[0])))
+                   sorted(mountpoints.items(), key=lambda item: (len(item[0]), item[0]))
+                   if path.startswith("/") and ".." not in path.split("/"))
+    if len(mounts) > _MANY_MOUNTS:
+        raise HostileInput(f"the guest mounts more than {_MANY_MOUNTS} filesystems")
     return chosen, appliance.call("inspect_get_arch", chosen), mounts, _os(appliance, chosen)
 
 
 def _os(appliance: Appliance, root: str) -> LinuxOs | WindowsOs:
     kind = appliance.call("inspect_get_type", root)
-    product = str(appliance.call("inspect_get_product_name", root))
+    product = str(appliance.call("inspect_get_product_name", root))[:LONGEST]
     version = f"{appliance.call('inspect_get_major_version', root)}." \
               f"{appliance.call('inspect_get_minor_version', root)}"
     if kind == "linux":
@@ -72,15 +82,25 @@ def _tags(appliance: Appliance) -> dict[str, dict[str, str]]:
     whole = [disk for disk in appliance.call("list_devices")
              if not any(partition.startswith(disk) for partition in partitions)]
     devices = [*partitions, *whole, *appliance.call("list_md_devices")]
+    _check_number(devices)
     tags = {device: _blkid(appliance, device) for device in devices}
     if any(tag.get("TYPE") == "LVM2_member" for tag in tags.values()):
-        tags |= {device: _blkid(appliance, device) for device in appliance.call("lvs")}
+        volumes: list[str] = appliance.call("lvs")
+        _check_number([*devices, *volumes])
+        tags |= {device: _blkid(appliance, device) for device in volumes}
     return tags
+
+
+def _check_number(devices: list[str]) -> None:
+    if len(devices) > _MANY:
+        raise HostileInput(f"these disks hold more than {_MANY} partitions and volumes")
 
 
 def _blkid(appliance: Appliance, device: str) -> dict[str, str]:
     try:
         return dict(appliance.call("blkid", device))
+    except ApplianceGone:
+        raise
     except ImgconvError:  # an extended partition has nothing that blkid could name
         return {}
 

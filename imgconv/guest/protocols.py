@@ -9,9 +9,15 @@ from __future__ import annotations
 
 from typing import Protocol
 
-#: A configuration file or module index larger than this is no such thing (modules.alias of a
-#: distribution kernel is about 1.5 MiB).
+#: A module index larger than this is no such thing (modules.alias of a distribution kernel is about
+#: 1.5 MiB).
 CONFIG_LIMIT = 16 << 20
+
+#: The same for text that people or their tools write: fstab, grub.cfg, os-release.
+TEXT_LIMIT = 1 << 20
+
+#: A folder of configuration files with more entries is none.
+NAMES_LIMIT = 4096
 
 
 class Reader(Protocol):
@@ -33,7 +39,10 @@ class Reader(Protocol):
         ...
 
     def names(self, path: str) -> tuple[str, ...]:
-        """The entries of a folder, sorted; () when there is no such folder."""
+        """The entries of a folder, sorted; () when there is no such folder.
+
+        Raises HostileInput when there are more than NAMES_LIMIT.
+        """
         ...
 
     def is_dir(self, path: str) -> bool: ...
@@ -58,14 +67,14 @@ def exists(reader: Reader, path: str) -> bool:
     return reader.size(path) is not None or reader.is_dir(path)
 
 
-def read_text(reader: Reader, path: str) -> str | None:
-    """A text file's content, None when there is none.
+def read_text(reader: Reader, path: str, limit: int = TEXT_LIMIT) -> str | None:
+    """A text file's content, None when there is none. Raises HostileInput above `limit` bytes.
 
     Undecodable bytes come back as surrogates, so that `to_bytes` of the result restores them.
     """
     if reader.size(path) is None:
         return None
-    return reader.read(path).decode("utf-8", "surrogateescape")
+    return reader.read(path, limit).decode("utf-8", "surrogateescape")
 
 
 def to_bytes(text: str) -> bytes:

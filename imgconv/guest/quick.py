@@ -24,7 +24,14 @@ _PLAIN = {"ext2", "ext3", "ext4", "xfs"}
 #: What may be there besides: it holds no system, or what holds it shows by itself.
 _BESIDES = {"", "swap", "vfat", "LVM2_member"}
 
+#: Looking into each takes a mount.
+_MANY = 32
+
 _ROOT_FOLDERS = ("/etc", "/dev", "/proc", "/lib/modules")
+_LONGEST_LINE = 4096
+#: As much of a system's name or version as is taken.
+LONGEST = 200
+
 _ELF_FILES = ("/bin/bash", "/bin/sh", "/usr/bin/bash", "/bin/busybox", "/sbin/init")
 
 #: fstab's mounts that a conversion looks into or its commands write to.
@@ -39,16 +46,22 @@ def quick(appliance: Appliance, filesystems: tuple[Filesystem, ...]
     """
     if any(f.type not in _PLAIN | _BESIDES for f in filesystems):
         return None
+    if sum(f.type in _PLAIN for f in filesystems) > _MANY:
+        return None
     found = []
     for filesystem in filesystems:
         if filesystem.type in _PLAIN:
+            plain = True
             try:
                 appliance.call("mount_ro", filesystem.device, "/")
                 facts = _root(appliance, filesystem, filesystems)
             except ImgconvError:
+                plain = False
+            # Not in a `finally`: after Ctrl-C there may be no appliance to ask, and its error would
+            # take the place of the interruption.
+            appliance.call("umount_all")
+            if not plain:
                 return None
-            finally:
-                appliance.call("umount_all")
             if facts is not None:
                 found.append(facts)
     return found[0] if len(found) == 1 else None
@@ -81,18 +94,19 @@ def _system(reader: Reader) -> LinuxOs | None:
         if text is not None:
             values = _assignments(text)
             name = values.get("ID", "linux")
-            return LinuxOs(name, values.get("PRETTY_NAME", name), values.get("VERSION_ID", ""))
+            return LinuxOs(name[:LONGEST], values.get("PRETTY_NAME", name)[:LONGEST],
+                           values.get("VERSION_ID", "")[:LONGEST])
     return None
 
 
 def _assignments(text: str) -> Mapping[str, str]:
-    """os-release(5): shell assignments without anything to expand."""
+    """os-release(5): shell assignments without anything to expand, of those that are wanted."""
     values = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):
         key, equals, value = line.partition("=")
-        if equals and not line.startswith("#"):
+        if equals and key.strip() in ("ID", "PRETTY_NAME", "VERSION_ID"):
             try:
-                values[key.strip()] = "".join(shlex.split(value))
+                values[key.strip()] = "".join(shlex.split(value[:_LONGEST_LINE]))
             except ValueError:  # unbalanced quotes
                 continue
     return values
@@ -107,6 +121,8 @@ def _mounts(reader: Reader, root: Filesystem, filesystems: tuple[Filesystem, ...
     for line in fstab.lines(reader):
         if line.path not in _WANTED or line.path == "/":
             continue
+        if any(mount.path == line.path for mount in mounts):
+            return None
         filesystem = renamer.filesystem(line.spec)
         if filesystem is None or filesystem.type not in _PLAIN | {"vfat"}:
             return None

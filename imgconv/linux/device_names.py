@@ -23,6 +23,10 @@ _OF_BUS = re.compile(r"/dev/disk/by-(?:path/|id/(?:ata|ide|scsi|usb|wwn|nvme|edd
 
 _ESCAPE = re.compile(r"\\(?:([0-3][0-7]{2})|x([0-9a-fA-F]{2}))")
 
+#: What is written into the guest's files as a UUID: nothing that ends a word, a quote or a line
+#: there. A filesystem's superblock may hold anything. The longest are those of LVM (38).
+_UUID = re.compile(r"[A-Za-z0-9-]{1,64}")
+
 #: Prefixes of fstab's tags and the attribute that holds their value.
 _TAGS = {"UUID": "uuid", "LABEL": "label", "PARTUUID": "partuuid"}
 _BY_FOLDERS = {"by-uuid": "uuid", "by-label": "label", "by-partuuid": "partuuid"}
@@ -152,7 +156,7 @@ class Renamer:
         filesystem = self.filesystem(spec)
         if name is None or filesystem is None:
             return spec
-        if (self.names is Names.UUID and by_uuid and filesystem.uuid
+        if (self.names is Names.UUID and by_uuid and _UUID.fullmatch(filesystem.uuid)
                 and self._unique(filesystem)):
             return f"UUID={filesystem.uuid}"
         return name.on(self.bus.disk_prefix)

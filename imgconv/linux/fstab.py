@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from imgconv.errors import HostileInput
 from imgconv.guest.protocols import Reader, read_text
 from imgconv.linux import edit
 from imgconv.linux.device_names import Renamer
@@ -15,6 +16,9 @@ PATH = "/etc/fstab"
 
 _LINE = re.compile(r"(?P<lead>[ \t]*)(?P<spec>[^#\s]\S*)(?P<rest>[ \t]+(?P<dir>\S+)[ \t]+"
                    r"(?P<type>\S+)(?:[ \t]+(?P<options>\S+))?.*)", re.DOTALL)
+
+#: systemd makes a unit of each line; with more than this no system would come up.
+_MAX_LINES = 10_000
 
 #: Optical drives; IDE guests name them like disks (/dev/hdc), and no image is one.
 _OPTICAL = {"iso9660", "udf"}
@@ -49,13 +53,18 @@ def _parse(text: str) -> Line | None:
 
 
 def lines(reader: Reader) -> Iterator[Line]:
-    """The mounts that /etc/fstab asks for, in order."""
+    """The mounts that /etc/fstab asks for, in order. Raises HostileInput when there are too many.
+    """
     yield from parse(read_text(reader, PATH) or "")
 
 
 def parse(text: str) -> Iterator[Line]:
-    """The mounts that the fstab `text` asks for."""
-    return (line for line in map(_parse, edit.lines(text)) if line is not None)
+    """The mounts that the fstab `text` asks for. Raises HostileInput when there are too many."""
+    mounts = (line for line in map(_parse, edit.lines(text)) if line is not None)
+    for number, line in enumerate(mounts):
+        if number == _MAX_LINES:
+            raise HostileInput(f"{PATH} has more than {_MAX_LINES:,} mounts")
+        yield line
 
 
 def is_removable(line: Line) -> bool:

@@ -7,6 +7,7 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from imgconv.errors import HostileInput
 from imgconv.guest.protocols import Reader
 from imgconv.linux import modules
 from imgconv.linux.bootloader.entry import BootEntry
@@ -20,6 +21,13 @@ DRIVERS: dict[Bus, tuple[str, ...]] = {
     Bus.VIRTIO_SCSI: ("virtio_pci", "virtio_scsi", "sd_mod"),
     Bus.SATA: ("ahci", "sd_mod"),
 }
+
+
+#: A guest with more kernels than this was not made by installing some.
+_MAX_KERNELS = 32
+
+#: It becomes part of paths and of commands in the guest. Never begins with a dash or a dot.
+_RELEASE = r"[0-9]{1,4}\.[0-9]{1,4}[A-Za-z0-9_.+~-]{0,100}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +72,9 @@ def release_of(reader: Reader, image: str) -> str | None:
         (offset,) = struct.unpack_from("<H", head, 0x20E)
         text = head[offset + 0x200:offset + 0x280].split(b"\0")[0].decode("ascii", "replace")
         words = text.split()
-        if offset and words and re.fullmatch(r"\d+\.\d+[\w.+~-]*", words[0]):
+        if offset and words and re.fullmatch(_RELEASE, words[0]):
             return words[0]
-    match = re.fullmatch(r"(?:vmlinu[xz]|kernel|Image)-(?P<release>\d+\.\d+[\w.+~-]*)",
+    match = re.fullmatch(rf"(?:vmlinu[xz]|kernel|Image)-(?P<release>{_RELEASE})",
                          image.rpartition("/")[2])
     return match["release"] if match else None
 
@@ -86,12 +94,15 @@ def arch_of(reader: Reader, image: str) -> str:
 
 
 def offered(reader: Reader, entries: Iterable[BootEntry]) -> tuple[Kernel, ...]:
-    """The kernels of `entries`, in the boot loader's order; memory testers and such left out."""
+    """The kernels of `entries`, in the boot loader's order; memory testers and such left out.
+
+    Raises HostileInput when there are more than anybody installs.
+    """
     groups: dict[tuple[str, tuple[str, ...]], list[BootEntry]] = {}
     for entry in entries:
         groups.setdefault((entry.kernel, entry.initrds), []).append(entry)
     trees: dict[str, ModuleTree] = {}
-    kernels = []
+    kernels: list[Kernel] = []
     for (image, initrds), group in groups.items():
         if reader.size(image) is None:
             continue
@@ -102,6 +113,8 @@ def offered(reader: Reader, entries: Iterable[BootEntry]) -> tuple[Kernel, ...]:
             trees[release] = modules.read(reader, release)
         tree = trees[release]
         if tree.paths or tree.builtin:
+            if len(kernels) == _MAX_KERNELS:
+                raise HostileInput(f"the boot loader offers more than {_MAX_KERNELS} kernels")
             kernels.append(Kernel(release, image, initrds, tree, tuple(group),
                                   arch_of(reader, image)))
     return tuple(kernels)

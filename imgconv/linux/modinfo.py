@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from imgconv.errors import HostileInput
 from imgconv.linux.initramfs import compression
 
-#: The largest modules of distributions (amdgpu) are about 30 MiB unpacked.
-LIMIT = 128 << 20
+#: Drivers of disks and all they need are less than 1 MiB each, unpacked; the largest modules of all
+#: (amdgpu) about 30 MiB.
+LIMIT = 32 << 20
 
 #: The largest .modinfo sections (usb-storage, snd-hda) are about 100 KiB.
 _SECTION_LIMIT = 4 << 20

@@ -18,6 +18,10 @@ _CONFIG = {
 }
 
 
+#: modules.dep of distributions is about 600 KiB; the tree made of it takes ten times as much.
+_DEP_LIMIT = 4 << 20
+
+
 @dataclass(frozen=True, slots=True)
 class ModuleTree:
     """`depends` maps a module's path below `folder` to the paths it needs; `paths` its name to its
@@ -61,9 +65,9 @@ class ModuleTree:
 
 
 def read(reader: Reader, release: str) -> ModuleTree:
-    """The module tree of kernel `release`; empty when that kernel has none."""
+    """The module tree of kernel `release`; empty when that kernel has none. Raises HostileInput."""
     folder = f"/lib/modules/{release}"
-    depends = modindex.parse_dep(read_text(reader, f"{folder}/modules.dep") or "")
+    depends = modindex.parse_dep(read_text(reader, f"{folder}/modules.dep", _DEP_LIMIT) or "")
     listed = (read_text(reader, f"{folder}/modules.builtin") or "").split("\n")
     builtin = {modindex.module_name(line) for line in listed if line}
     settings = set((read_text(reader, f"/boot/config-{release}") or "").split("\n"))

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 
+from imgconv.errors import HostileInput
 from imgconv.guest.protocols import Reader, read_text
 from imgconv.linux import cmdline
 from imgconv.linux.bootloader.entry import BootEntry, locate
@@ -23,6 +24,8 @@ _CONFIGS = ("/boot/grub/grub.cfg", "/boot/grub2/grub.cfg")
 
 _TITLE = re.compile(r"""\s*menuentry\s+(?:'(?P<single>[^']*)'|"(?P<double>[^"]*)"|(?P<bare>\S+))""")
 _LINUX = re.compile(r"\s*linux(?:16|efi)?\s+(?P<kernel>\S+)(?P<cmdline>.*)")
+#: With at most 16 of them expanded, a line cannot grow without bounds.
+_LONGEST_SET = 4096
 _SET = re.compile(r"""\s*set\s+(?P<name>\w+)=(?P<quote>["']?)(?P<value>[^"']*)(?P=quote)\s*$""")
 _VARIABLE = re.compile(r"\$(?P<brace>\{)?(?P<name>\w+)(?(brace)\})")
 _INITRD = re.compile(r"\s*initrd(?:16|efi)?\s+(?P<paths>.+)")
@@ -30,13 +33,25 @@ _NO_UUID = re.compile(r"^[ \t]*(?:export[ \t]+)?GRUB_DISABLE_LINUX_UUID=([\"']?)
                       re.MULTILINE)
 
 #: A longer command line is none: the kernel takes 2,048 characters on x86, 4,096 at most.
-_LONGEST = 1 << 16
+_LONGEST = 8192
+
+#: A menu with more entries than this, or that names more files, is none; each costs questions to
+#: the appliance. So do configurations.
+_MAX_ENTRIES = 1000
+_MAX_FILES = 1000
+_MAX_CONFIGS = 16
+
+#: As much of a title as is shown.
+_LONGEST_TITLE = 200
 
 
 def _configs(reader: Reader) -> tuple[str, ...]:
     """Every grub.cfg with entries; some distributions keep theirs on the EFI system partition."""
     efi = tuple(f"/boot/efi/EFI/{name}/grub.cfg" for name in reader.names("/boot/efi/EFI"))
-    return tuple(path for path in (*_CONFIGS, *efi) if reader.size(path) is not None)
+    found = tuple(path for path in (*_CONFIGS, *efi) if reader.size(path) is not None)
+    if len(found) > _MAX_CONFIGS:
+        raise HostileInput(f"the guest has more than {_MAX_CONFIGS} configurations of {NAME}")
+    return found
 
 
 def detect(reader: Reader) -> bool:
@@ -50,8 +65,20 @@ def entries(reader: Reader) -> tuple[BootEntry, ...]:
 
 def parse(reader: Reader, source: str, text: str) -> list[BootEntry]:
     """The menu entries of one grub.cfg that start a kernel, the default first, submenus included.
+
+    Raises HostileInput when there are more than any menu has.
     """
     text = text.replace("\\\n", " ")  # a line that goes on
+    places: dict[str, str] = {}
+
+    def place(word: str) -> str:
+        name = _path(word)
+        if name not in places:
+            if len(places) == _MAX_FILES:
+                raise HostileInput(f"{source} names more than {_MAX_FILES:,} files")
+            places[name] = locate(reader, name)
+        return places[name]
+
     found: list[BootEntry] = []
     variables: dict[str, str] = {}
     default = default_line(reader, source, text)
@@ -62,24 +89,26 @@ def parse(reader: Reader, source: str, text: str) -> list[BootEntry]:
         if match := _TITLE.match(line):
             title = match["single"] or match["double"] or match["bare"] or ""
             begun, start = False, number
-        elif match := _SET.match(line):
+        elif len(line) <= _LONGEST_SET and (match := _SET.match(line)):
             variables[match["name"]] = match["value"]
         elif match := _LINUX.match(line):
             if start == default and chosen < 0:
                 chosen = len(found)
-            found.append(BootEntry(title, locate(reader, _path(match["kernel"])), (),
+            if len(found) == _MAX_ENTRIES:
+                raise HostileInput(f"{source} has more than {_MAX_ENTRIES:,} menu entries")
+            found.append(BootEntry(title[:_LONGEST_TITLE], place(match["kernel"]), (),
                                    _expand(_unquote(match["cmdline"]), variables), source))
             begun = True
         elif begun and (match := _INITRD.match(line)):
             begun = False
-            initrds = tuple(locate(reader, _path(word)) for word in match["paths"].split())
+            initrds = tuple(place(word) for word in match["paths"].split())
             found[-1] = replace(found[-1], initrds=initrds)
     return [found.pop(chosen), *found] if chosen >= 0 else found
 
 
 def _expand(text: str, variables: Mapping[str, str]) -> str:
     """GRUB's variables in a command line: $kernelopts is how some distributions write root=."""
-    return _VARIABLE.sub(lambda match: variables.get(match["name"], match[0]), text)
+    return _VARIABLE.sub(lambda match: variables.get(match["name"], match[0]), text, count=16)
 
 
 def _path(word: str) -> str:
@@ -91,7 +120,7 @@ def _unquote(text: str) -> str:
     try:
         return " ".join(shlex.split(text[:_LONGEST], comments=False))
     except ValueError:  # unbalanced quotes: GRUB would fail too, but the words are still telling
-        return text.strip()
+        return text[:_LONGEST].strip()
 
 
 def rewrite_config(text: str, renamer: Renamer) -> str:

@@ -7,14 +7,16 @@ import re
 from imgconv.guest.protocols import Reader, read_text
 from imgconv.linux.edit import lines
 
-_DEFAULT = re.compile(r"""\s*set\s+default=["']?(?P<value>[^"']*)["']?\s*$""")
-_ITEM = re.compile(r"""(?P<indent>\s*)(?P<kind>menuentry|submenu)\s+(?P<quote>['"])(?P<title>.*?)"""
-                   r"""(?P=quote)(?P<rest>.*)\{\s*$""")
+# Possessive, because a line may be long and of nothing but blanks or quotes.
+_DEFAULT = re.compile(r"""\s*+set\s++default=["']?+(?P<value>[^"']*+)["']?+\s*+$""")
+_ITEM = re.compile(r"""\s*+(?P<kind>menuentry|submenu)\s++"""
+                   r"""(?:'(?P<single>[^']*+)'|"(?P<double>[^"]*+)")(?P<rest>.*)""")
 _ID = re.compile(r"""(?:\$\{?menuentry_id_option\}?|--id)[\s=]+['"]?(?P<id>[^\s'"]+)""")
 _SAVED = re.compile(r"^saved_entry=(?P<value>.+)$", re.MULTILINE)
 
-#: Matching a longer line, which no menu has, would take time that grows with its square.
+#: No menu has a longer line, or submenus that are nested deeper.
 _LONGEST = 4096
+_DEEPEST = 50
 
 
 def default_line(reader: Reader, source: str, text: str) -> int | None:
@@ -27,9 +29,11 @@ def default_line(reader: Reader, source: str, text: str) -> int | None:
     depths: list[int] = []
     depth = 0
     for number, line in enumerate(lines(text)):
-        if len(line) <= _LONGEST and (match := _ITEM.match(line)):
+        opens = line.rstrip().endswith("{")
+        if opens and len(line) <= _LONGEST and (match := _ITEM.match(line)):
             ident = _ID.search(match["rest"])
-            own = (str(counts[-1]), match["title"], ident["id"] if ident else match["title"])
+            title = match["single"] or match["double"] or ""
+            own = (str(counts[-1]), title, ident["id"] if ident else title)
             counts[-1] += 1
             if match["kind"] == "menuentry":
                 for index, name in enumerate(own):
@@ -39,8 +43,10 @@ def default_line(reader: Reader, source: str, text: str) -> int | None:
                 path.append(own)
                 counts.append(0)
                 depths.append(depth)
+                if len(path) > _DEEPEST:
+                    return None
             depth += 1
-        elif line.rstrip().endswith("{"):
+        elif opens:
             depth += 1
         elif line.strip() == "}":
             depth -= 1
@@ -54,7 +60,7 @@ def default_line(reader: Reader, source: str, text: str) -> int | None:
 
 def _chosen(reader: Reader, source: str, text: str) -> str:
     """A number, title or id, or several joined by ">" for an entry in a submenu."""
-    values = [match["value"] for line in lines(text) if (match := _DEFAULT.match(line))]
+    values = [match["value"].strip() for line in lines(text) if (match := _DEFAULT.match(line))]
     value = next((value for value in reversed(values) if "next_entry" not in value), "0")
     if "saved_entry" in value:
         grubenv = read_text(reader, source.rpartition("/")[0] + "/grubenv") or ""

@@ -39,7 +39,7 @@ def read(reader: Reader, paths: Sequence[str]) -> cpio.Initramfs:
         raise HostileInput(f"{' + '.join(paths)}: {error.message}", hint=error.hint) from error
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=1)  # each may hold up to compression.LIMIT
 def _parsed(content: bytes) -> cpio.Initramfs:
     """Verification asks several times for one initramfs."""
     return cpio.read(content)

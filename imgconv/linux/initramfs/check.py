@@ -31,6 +31,12 @@ _UDEVD = ("sbin/udevd", "usr/sbin/udevd", "lib/udev/udevd", "lib/systemd/systemd
           "usr/lib/systemd/systemd-udevd")
 _RULES = ("lib/udev/rules.d", "usr/lib/udev/rules.d", "etc/udev/rules.d")
 
+#: More modules than this no driver needs (virtio_scsi and sd_mod: nine), nor has it more aliases or
+#: is modprobe's configuration longer (bytes).
+MAX_CLOSURE = 64
+_MAX_ALIASES = 1000
+_MODPROBE_LIMIT = 4 << 20
+
 _MODPROBE_D = ("etc/modprobe.d", "lib/modprobe.d", "usr/lib/modprobe.d", "run/modprobe.d")
 
 
@@ -102,6 +108,8 @@ def _closure(initramfs: Initramfs, tree: ModuleTree, arch: str, driver: str,
         if name in seen or name in tree.builtin:
             continue
         seen.add(name)
+        if len(seen) > MAX_CLOSURE:
+            raise HostileInput(f"{driver} is said to need more than {MAX_CLOSURE} modules")
         path = places.get(name)
         content = initramfs.read(path) if path is not None else None
         if content is None:
@@ -140,12 +148,17 @@ def _udev_loads(initramfs: Initramfs) -> bool:
 
 def _forbidden(initramfs: Initramfs, driver: str) -> str | None:
     """The line of modprobe's configuration that keeps `driver` from being loaded."""
+    left = _MODPROBE_LIMIT
     for name in (name for folder in _MODPROBE_D for name in initramfs.below(folder)):
-        for line in (initramfs.read(name) or b"").decode("utf-8", "replace").split("\n"):
+        content = initramfs.read(name) or b""
+        left -= len(content)
+        if left < 0:
+            raise HostileInput("modprobe's configuration inside the initramfs is too large")
+        for line in content.decode("utf-8", "replace").split("\n"):
             words = line.split()
             if words[:1] in (["blacklist"], ["install"]) and [
                     modinfo.normalise(word) for word in words[1:2]] == [driver]:
-                return f"{name}: {line.strip()}"
+                return f"{name}: {line.strip()[:200]}"
     return None
 
 
@@ -157,6 +170,8 @@ def _trigger(initramfs: Initramfs, driver: str, aliases: list[modindex.Item], to
         return
     by_tool = tool.loads(initramfs, driver)
     patterns = [item.key for item in aliases if item.value == driver]
+    if len(patterns) > _MAX_ALIASES:
+        raise HostileInput(f"{driver} has more than {_MAX_ALIASES} aliases")
     names = [modindex.normalise_alias(name) for name in MODALIASES.get(driver, ())]
     by_udev = any(fnmatchcase(name, pattern) for pattern in patterns for name in names)
     if by_tool is None and not by_udev:
@@ -169,6 +184,10 @@ def _trigger(initramfs: Initramfs, driver: str, aliases: list[modindex.Item], to
 def names(initramfs: Initramfs, renamer: Renamer, tool: InitramfsTool) -> Result:
     """Whether the configuration inside the initramfs names only disks that are there."""
     result = Result()
+    try:
+        left = tool.additions(initramfs, renamer, ())
+    except HostileInput as error:
+        return Result([error.message])
     result.problems += [f"{name} inside the initramfs names a disk as it was on the old bus"
-                        for name in tool.additions(initramfs, renamer, ())]
+                        for name in left]
     return result

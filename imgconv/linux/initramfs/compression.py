@@ -24,6 +24,11 @@ from imgconv.errors import HostileInput
 #: memory.
 LIMIT = 1 << 30
 
+#: Modules and firmware shrink to a half or a fifth, an initramfs of nothing but text to a tenth.
+#: What unpacks to more than this many times its size, and to more than some, is a bomb.
+_RATIO = 64
+_UNSUSPICIOUS = 64 << 20
+
 #: Input and output of one step of a decompressor.
 _CHUNK = 1 << 16
 _STEP = 1 << 20
@@ -35,6 +40,9 @@ _WINDOW = 1 << 27
 #: Blocks of one lz4 or zstd member. Real lz4 blocks hold 8 MiB, zstd's 128 KiB.
 _MAX_LZ4_BLOCKS = 1024
 _MAX_ZSTD_BLOCKS = 1 << 20
+
+#: A bytearray is not copied into bytes: it may be large.
+Unpacked = bytes | bytearray
 
 _LZ4_MAGIC = b"\x02\x21\x4c\x18"
 _LZ4_BLOCK = 8 << 20
@@ -79,7 +87,8 @@ def _grow(out: bytearray, made: bytes, limit: int) -> None:
                            hint="this is nothing that a kernel would load; look at the guest")
 
 
-def _stream(make: Callable[[], _Decompressor], data: memoryview, limit: int) -> tuple[bytes, int]:
+def _stream(make: Callable[[], _Decompressor], data: memoryview, limit: int
+            ) -> tuple[Unpacked, int]:
     """Feed `data` chunk by chunk; returns the output and how many bytes were used."""
     decompressor = make()
     out = bytearray()
@@ -91,16 +100,16 @@ def _stream(make: Callable[[], _Decompressor], data: memoryview, limit: int) -> 
         if not chunk and not made and not decompressor.eof:
             raise HostileInput("compressed data ends in the middle")
         _grow(out, made, limit)
-    return bytes(out), position - len(decompressor.unused_data)
+    return out, position - len(decompressor.unused_data)
 
 
-def _zstd(data: memoryview, limit: int) -> tuple[bytes, int]:
+def _zstd(data: memoryview, limit: int) -> tuple[Unpacked, int]:
     end = _zstd_frame(data)
     out = bytearray()
     with zstandard.ZstdDecompressor(max_window_size=_WINDOW).stream_reader(data[:end]) as reader:
         while made := reader.read(_STEP):
             _grow(out, made, limit)
-    return bytes(out), end
+    return out, end
 
 
 def _zstd_frame(data: memoryview) -> int:
@@ -124,7 +133,7 @@ def _zstd_frame(data: memoryview) -> int:
     raise HostileInput("compressed data ends in the middle")
 
 
-def _lz4_legacy(data: memoryview, limit: int) -> tuple[bytes, int]:
+def _lz4_legacy(data: memoryview, limit: int) -> tuple[Unpacked, int]:
     """The lz4 frame that the kernel reads: magic, then blocks of at most 8 MiB unpacked.
 
     It has no end mark: it ends with the data or, since Linux 5.11, where a block's size would be
@@ -154,7 +163,7 @@ def _lz4_legacy(data: memoryview, limit: int) -> tuple[bytes, int]:
         position += 4 + size
     if any(data[position:position + 4]):
         raise HostileInput("compressed data ends in the middle of an lz4 block's size")
-    return bytes(out), position
+    return out, position
 
 
 def lz4_blocks(data: bytes) -> bytes:
@@ -166,11 +175,11 @@ def lz4_blocks(data: bytes) -> bytes:
     return bytes(out)
 
 
-def _with(make: Callable[[], _Decompressor]) -> Callable[[memoryview, int], tuple[bytes, int]]:
+def _with(make: Callable[[], _Decompressor]) -> Callable[[memoryview, int], tuple[Unpacked, int]]:
     return lambda data, limit: _stream(make, data, limit)
 
 
-_FORMATS: tuple[tuple[str, bytes, Callable[[memoryview, int], tuple[bytes, int]]], ...] = (
+_FORMATS: tuple[tuple[str, bytes, Callable[[memoryview, int], tuple[Unpacked, int]]], ...] = (
     ("gzip", b"\x1f\x8b", _with(_Gzip)),
     ("bzip2", b"BZh", _with(bz2.BZ2Decompressor)),
     ("xz", b"\xfd7zXZ\0", _with(lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, 2 * _WINDOW))),
@@ -188,12 +197,13 @@ def detect(data: bytes | memoryview) -> str | None:
     return next((name for name, magic, _ in _FORMATS if head.startswith(magic)), None)
 
 
-def decompress(data: memoryview, limit: int = LIMIT) -> tuple[str, bytes, int]:
+def decompress(data: memoryview, limit: int = LIMIT) -> tuple[str, Unpacked, int]:
     """Unpack the compressed member at the start of `data`.
 
-    Returns the compression's name, the unpacked bytes, and how many bytes of `data` it took.
-    Raises HostileInput when it is damaged, truncated, unknown or larger than `limit` bytes.
+    Returns the compression's name, the unpacked bytes, and how many bytes of `data` it took. Raises
+    HostileInput when it is damaged, truncated, unknown or larger than `limit` bytes.
     """
+    limit = min(limit, max(_UNSUSPICIOUS, _RATIO * len(data)))
     name = detect(data)
     for known, _, unpack in _FORMATS:
         if known == name:
@@ -207,4 +217,4 @@ def decompress(data: memoryview, limit: int = LIMIT) -> tuple[str, bytes, int]:
 
 def decompress_file(data: bytes, limit: int) -> bytes:
     """A compressed file's content (a kernel module, say); unchanged when it is not compressed."""
-    return decompress(memoryview(data), limit)[1] if detect(data) else data
+    return bytes(decompress(memoryview(data), limit)[1]) if detect(data) else data

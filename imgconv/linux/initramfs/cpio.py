@@ -21,11 +21,16 @@ from imgconv.linux.initramfs import compression
 MAX_ENTRIES = 200_000
 MAX_MEMBERS = 1000
 MAX_DEPTH = 100
+#: The largest file inside that is ever looked into: a module.
+MAX_READ = 64 << 20
 _HEADER = 110
 _FIELDS = re.compile(rb"07070[12]([0-9a-fA-F]{104})")
 _MAGICS = (b"070701", b"070702")
 _TRAILER = b"TRAILER!!!"
 _MAX_LINKS = 40
+#: A path of up to so many folders and links is found for nothing; a longer one counts as further
+#: entries, because a small archive may hold any number of them.
+_FREE_STEPS = 16
 #: The longest name and the longest target of a symbolic link that the kernel unpacks.
 _PATH_MAX = 4096
 
@@ -74,9 +79,16 @@ class Initramfs:
         return _resolve(self.entries, path)[0]
 
     def read(self, path: str) -> bytes | None:
-        """The content of the regular file at `path` (links followed), None when there is none."""
+        """The content of the regular file at `path` (links followed), None when there is none.
+
+        Raises HostileInput when it is larger than anything in there that is to be read.
+        """
         entry = self.entries.get(self.resolve(path))
-        return bytes(entry.data) if entry is not None and stat.S_ISREG(entry.mode) else None
+        if entry is None or not stat.S_ISREG(entry.mode):
+            return None
+        if len(entry.data) > MAX_READ:
+            raise HostileInput(f"{path} inside an initramfs has {len(entry.data):,} bytes")
+        return bytes(entry.data)
 
     def has(self, path: str) -> bool:
         return self.resolve(path) in self.entries
@@ -88,12 +100,13 @@ class Initramfs:
 
 
 def _resolve(entries: Mapping[str, Entry], path: str) -> tuple[str, int]:
-    """`path` with its symbolic links followed, and how many there were."""
+    """`path` with its symbolic links followed, and how many steps that took."""
     todo = path.split("/")[::-1]
     done: list[str] = []
-    links = 0
+    links = steps = 0
     while todo:
         part = todo.pop()
+        steps += 1
         if part in ("", "."):
             continue
         if part == "..":
@@ -112,7 +125,7 @@ def _resolve(entries: Mapping[str, Entry], path: str) -> tuple[str, int]:
         if target.startswith("/"):
             done = []
         todo += target.split("/")[::-1]
-    return "/".join(done), links
+    return "/".join(done), steps
 
 
 @dataclass(slots=True)
@@ -165,8 +178,8 @@ class _Unpacker:
             return None
         entry = self.entries.get(parent)
         if entry is None or not entry.is_folder or not parent:
-            parent, links = _resolve(self.entries, parent)
-            self._spend(links)
+            parent, steps = _resolve(self.entries, parent)
+            self._spend(steps // _FREE_STEPS)
             if parent and not ((entry := self.entries.get(parent)) and entry.is_folder):
                 return None
         return f"{parent}/{last}" if parent else last

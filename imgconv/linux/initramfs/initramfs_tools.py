@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from imgconv.errors import HostileInput
 from imgconv.guest.protocols import Reader, read_text, to_bytes
 from imgconv.linux import crypttab
 from imgconv.linux.device_names import Renamer
@@ -17,6 +18,9 @@ NAME = "initramfs-tools"
 
 #: The copy inside the initramfs, of the lines that the root filesystem needs.
 _CRYPTTAB = "cryptroot/crypttab"
+
+#: What the configuration inside an initramfs may come to, in bytes; it is mostly less than 1 KiB.
+_CONF_LIMIT = 4 << 20
 
 _FOLDER = "/etc/initramfs-tools"
 _MODULES = f"{_FOLDER}/modules"
@@ -91,8 +95,13 @@ def additions(initramfs: Initramfs, renamer: Renamer,
     files: dict[str, bytes] = {}
     conf = [name for name in initramfs.below("conf") if name.startswith(("conf/conf.d/",
             "conf/param.conf", "conf/initramfs.conf"))]
+    left = _CONF_LIMIT
     for name in ("conf/modules", _CRYPTTAB, *conf):
-        before = (initramfs.read(name) or b"").decode("utf-8", "surrogateescape")
+        content = initramfs.read(name) or b""
+        left -= len(content)
+        if left < 0:
+            raise HostileInput("the configuration inside an initramfs is too large")
+        before = content.decode("utf-8", "surrogateescape")
         if name == "conf/modules":
             after = _with_modules(before, drivers)
         elif name == _CRYPTTAB:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from imgconv.errors import ImgconvError
-from imgconv.guest.protocols import Reader, read_text
+from imgconv.guest.protocols import CONFIG_LIMIT, Reader, read_text
 from imgconv.linux import modindex
 from imgconv.linux.device_names import Renamer
 from imgconv.linux.initramfs import check, cpio
-from imgconv.linux.initramfs.check import module_folder
+from imgconv.linux.initramfs.check import MAX_CLOSURE, module_folder
 from imgconv.linux.initramfs.cpio import Initramfs
 from imgconv.linux.initramfs.tool import InitramfsTool
 from imgconv.linux.modindex import Item
@@ -34,15 +34,19 @@ def plan(reader: Reader, path: str, initramfs: Initramfs, tree: ModuleTree, arch
         raise ImgconvError(f"kernel {tree.release} has no module {', '.join(absent)}")
     files = dict(tool.additions(initramfs, renamer,
                                 [driver for driver in drivers if driver not in tree.builtin]))
+    closure = tree.closure(drivers)
+    if len(closure) > MAX_CLOSURE:
+        raise ImgconvError(f"modules.dep of kernel {tree.release} says that {', '.join(drivers)} "
+                           f"need {len(closure)} modules")
     folder = module_folder(initramfs, tree.release)
     present = {modindex.module_name(name): name.removeprefix(f"{folder}/")
                for name in initramfs.below(folder) if ".ko" in name.rpartition("/")[2]}
-    added = [module for module in tree.closure(drivers)
+    added = [module for module in closure
              if modindex.module_name(module) not in present]
     files.update({f"{folder}/{module}": reader.read(f"{tree.folder}/{module}", LIMIT)
                   for module in added})
     # Also what is there already may be missing from the indexes, or named in them by other paths.
-    files.update(_indexes(reader, initramfs, tree, folder, present, tree.closure(drivers)))
+    files.update(_indexes(reader, initramfs, tree, folder, present, closure))
     appendix = cpio.appendix(initramfs, files)
     left = check.drivers(cpio.with_files(initramfs, files), tree, arch, drivers, tool).problems
     if left:
@@ -69,8 +73,9 @@ def _indexes(reader: Reader, initramfs: Initramfs, tree: ModuleTree, folder: str
              if name in names]
     symbols = [f"alias {pattern} {name}" for pattern, name in _aliases(reader, tree, "symbols")
                if name in names]
-    softdep = [line for line in (read_text(reader, f"{tree.folder}/modules.softdep") or ""
-                                 ).split("\n") if line.split()[1:2] and line.split()[1] in names]
+    listed = read_text(reader, f"{tree.folder}/modules.softdep", CONFIG_LIMIT) or ""
+    softdep = [line for line in listed.split("\n")
+               if line.split()[1:2] and line.split()[1] in names]
     files: dict[str, bytes] = {}
     for name, lines in (("dep", dep), ("alias", alias), ("symbols", symbols),
                         ("softdep", softdep)):
@@ -120,4 +125,5 @@ def _all_needed(tree: ModuleTree, path: str) -> tuple[str, ...]:
 
 
 def _aliases(reader: Reader, tree: ModuleTree, name: str) -> tuple[tuple[str, str], ...]:
-    return modindex.parse_alias(read_text(reader, f"{tree.folder}/modules.{name}") or "")
+    return modindex.parse_alias(
+        read_text(reader, f"{tree.folder}/modules.{name}", CONFIG_LIMIT) or "")

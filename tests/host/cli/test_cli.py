@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from imgconv import __version__
 from imgconv.cli import Group, app
-from imgconv.cli.console import JsonOption, LogFileOption, VerboseOption, print_json, sanitize
+from imgconv.cli.console import JsonOption, LogFileOption, VerboseOption, print_json
+from imgconv.cli.text import sanitize
 from imgconv.errors import CannotConvert, ImgconvError, NotProven
 from imgconv.host import Check, Level
 
@@ -105,15 +106,17 @@ def test_errors_in_json(arguments: Sequence[str], status: int, message: str) -> 
 
 
 @pytest.mark.parametrize(("kind", "said"), [
-    ("bug", "error: internal error: KeyError: 'left\\x1bright'\nhint: this is a bug; the details"),
-    ("full", "error: [Errno 28] No space left on device\nhint: the details")])
+    ("bug", "error: internal error: KeyError: 'left\\x1bright'\nhint: this is a bug: report it, "
+            "with the log (run with IMGCONV_DEBUG=1, it is on the screen)\n"),
+    ("full", "error: [Errno 28] No space left on device\n")])
 def test_a_traceback_goes_to_a_file(kind: str, said: str, tmp_path: Path,
                                     monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     result = CliRunner().invoke(FAULTY, ["go", kind])
     [log] = tmp_path.iterdir()
     assert result.exit_code == 1
-    assert result.stderr == f"{said} are in {log}\n"
+    assert result.stderr == f"{said}log: {log}\n"
+    assert log.stat().st_mode & 0o777 == 0o600
     assert "Traceback (most recent call last)" in log.read_text()
 
 
@@ -127,7 +130,7 @@ def test_verbose_shows_the_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(("number", "status", "said"), [
-    (signal.SIGINT, 130, INTERRUPTED), (signal.SIGTERM, 143, "")])
+    (signal.SIGINT, 130, INTERRUPTED), (signal.SIGTERM, 143, ""), (signal.SIGHUP, 129, "")])
 def test_signals_clean_up_and_end(number: signal.Signals, status: int, said: str) -> None:
     program = """
 import sys, time
@@ -157,7 +160,7 @@ def test_a_full_stdout_is_no_traceback(tmp_path: Path) -> None:
                                 stdout=full, stderr=subprocess.PIPE, text=True,
                                 env={**os.environ, "TMPDIR": str(tmp_path)})
     assert result.returncode == 1
-    assert result.stderr.startswith("error: [Errno 28] No space left on device\nhint: ")
+    assert result.stderr.startswith("error: [Errno 28] No space left on device\nlog: ")
 
 
 def test_undo_speaks_of_what_there_is_not(tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ import struct
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from imgconv.cli import app
 from imgconv.disk.formats import detect, open_image
 from imgconv.errors import ImgconvError, UsageError
 from tests.host.disk.images import MIB, WRITABLE_FORMATS, make, qemu
@@ -72,6 +74,26 @@ def test_images_from_qemus_own_tests(name: str, tmp_path: Path) -> None:
         error = refused(path)
         assert verdict in error.message
         assert error.hint
+
+
+@pytest.mark.skipif(not BAD_IMAGES.is_dir(), reason="the shared test data is not here")
+def test_the_command_line_refuses_them(tmp_path: Path) -> None:
+    """Those that do not open, and in several ways of asking, without an appliance: no traceback."""
+    for name, verdict in VERDICTS.items():
+        path = tmp_path / name
+        unpack(BAD_IMAGES / f"{name}.bz2", path)
+        before = path.stat()
+        formats = ("raw", "qcow2", "vmdk", "vhdx") if verdict in WRITABLE_FORMATS else ("",)
+        for fmt in formats:
+            if fmt in ("raw", verdict):
+                continue  # those open
+            arguments = ["virtio-ize", str(path), *(["--input-format", fmt] if fmt else [])]
+            result = CliRunner().invoke(app, arguments)
+            assert result.exit_code == 1, (name, fmt, result.output)
+            assert result.stderr.startswith("error: "), (name, fmt)
+            assert "internal error" not in result.stderr, (name, fmt)
+        after = path.stat()
+        assert (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
 
 
 def test_no_bad_image_is_forgotten() -> None:
