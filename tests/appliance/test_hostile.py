@@ -87,7 +87,7 @@ def test_sizes_are_limited(guest: Appliance) -> None:
 @pytest.mark.parametrize("kind", [kind for kind in COMPRESS if kind != "cpio"])
 def test_bombs(guest: Appliance, kind: str) -> None:
     with pytest.raises(HostileInput, match=r"more than|no entry"):
-        read_initramfs(Cached(guest), f"/boot/{kind}")
+        read_initramfs(Cached(guest), (f"/boot/{kind}",))
 
 
 def test_a_mount_point_stays_in_the_guest(guest: Appliance) -> None:
