@@ -247,7 +247,8 @@ def _configure(handle: Any, images: Sequence[Image], token: str, *, writable: bo
     handle.set_append(" ".join(filter(None, (handle.get_append(), token))))
     handle.set_network(False)
     handle.set_autosync(True)
-    handle.set_smp(min(4, os.cpu_count() or 1))
+    # Emulated, a second processor makes nothing faster (measured) and now and then hangs the start.
+    handle.set_smp(1 if tcg else min(4, os.cpu_count() or 1))
     for image in images:
         handle.add_drive_opts(str(image.path), format=image.format, readonly=not writable,
                               cachemode="unsafe")
