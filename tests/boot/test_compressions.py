@@ -37,7 +37,7 @@ def test_spliced_initramfs_boots(name: str, legacy_guest: Path, tmp_path: Path,
         guest.write(path, packed.stdout, 0o644)
 
     report = pipeline.virtio_ize(pipeline.Job(
-        (disk,), Options(initramfs=InitramfsMode.SPLICE), memory=1024))
+        (disk,), Options(initramfs=InitramfsMode.SPLICE), memory=1024, cpus=1))
     assert report.committed, report.findings
     assert report.plan is not None
     assert any(isinstance(change, AppendFile) for change in report.plan.changes)

@@ -24,7 +24,7 @@ from imgconv.model import (
 )
 
 MACHINE = Machine(
-    name="legacy", arch="x86_64", machine_type="q35", firmware=Firmware.BIOS, cpu="max", cpus=2,
+    name="legacy", arch="x86_64", machine_type="q35", firmware=Firmware.BIOS, cpu="max", cpus=1,
     memory=1024, bus=Bus.VIRTIO_BLK, disks=(), nics=(Nic("virtio-net-pci"),), rng=True)
 
 
@@ -46,7 +46,7 @@ def test_unconverted_guest_does_not_boot_from_virtio(legacy_guest: Path, tmp_pat
 def test_converted_guest_boots(legacy_guest: Path, tmp_path: Path, names: Names,
                                mode: InitramfsMode, copy_of: Callable[[Path], Path]) -> None:
     disk = copy_of(legacy_guest)
-    job = pipeline.Job((disk,), Options(names=names, initramfs=mode), memory=1024)
+    job = pipeline.Job((disk,), Options(names=names, initramfs=mode), memory=1024, cpus=1)
     report = pipeline.virtio_ize(job)
     assert report.committed, report.findings
     assert report.plan is not None
@@ -71,7 +71,7 @@ def test_converted_guest_boots(legacy_guest: Path, tmp_path: Path, names: Names,
 def test_virtio_scsi(legacy_guest: Path, tmp_path: Path, copy_of: Callable[[Path], Path]) -> None:
     """On virtio-scsi a disk is called sda again, so only the initramfs needs to change."""
     job = pipeline.Job((copy_of(legacy_guest),),
-                       Options(names=Names.DEVICE, block=Bus.VIRTIO_SCSI), memory=1024)
+                       Options(names=Names.DEVICE, block=Bus.VIRTIO_SCSI), memory=1024, cpus=1)
     report = pipeline.virtio_ize(job)
     assert report.committed, report.findings
     assert report.machine is not None
