@@ -66,12 +66,18 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the user asked of the conversion (not of the command line around it)."""
+    """What the user asked of the conversion (not of the command line around it).
+
+    `drivers` is a virtio-win ISO or folder, None for the usual places. `discard_hibernation` gives
+    up the session that a hibernated Windows would resume.
+    """
 
     names: Names = Names.UUID
     block: Bus = Bus.VIRTIO_BLK
     initramfs: InitramfsMode = InitramfsMode.AUTO
     root: str | None = None
+    drivers: Path | None = None
+    discard_hibernation: bool = False
 
 
 # --- what is on the disk ------------------------------------------------------------------------
@@ -110,9 +116,14 @@ class LinuxOs:
 
 @dataclass(frozen=True, slots=True)
 class WindowsOs:
+    """`version` is major.minor.build ("10.0.16299"); `systemroot` the guest's path as it is spelled
+    there. `server` and `service_pack` tell apart what shares a version."""
+
     product: str
     version: str = ""
     systemroot: str = "/Windows"
+    server: bool = False
+    service_pack: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +174,52 @@ class RunInGuest:
     why: str
 
 
-Change = WriteFile | AppendFile | RunInGuest
+@dataclass(frozen=True, slots=True)
+class RegistryValue:
+    """`type` is Windows' number of the type (1 is REG_SZ); the default value has the name ""."""
+
+    name: str
+    type: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SetRegistry:
+    """Set values of a registry key, which is made, with those above it, where it is missing.
+
+    `hive` is the path of the hive's file in the guest, `key` the path below the hive's root, with
+    backslashes. `before` are the values of these names that were there.
+    """
+
+    hive: str
+    key: str
+    values: tuple[RegistryValue, ...]
+    why: str
+    before: tuple[RegistryValue, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteRegistryKey:
+    """Delete a registry key with all that is below it; `before` are the key's own values."""
+
+    hive: str
+    key: str
+    why: str
+    before: tuple[RegistryValue, ...] = ()
+
+
+Change = WriteFile | AppendFile | SetRegistry | DeleteRegistryKey | RunInGuest
+
+
+def target(change: Change) -> str:
+    """What a change changes, in a few words."""
+    match change:
+        case WriteFile() | AppendFile():
+            return change.path
+        case SetRegistry() | DeleteRegistryKey():
+            return f"{change.hive.rpartition('/')[2]}\\{change.key}"
+        case RunInGuest():
+            return " ".join(change.argv)
 
 
 @dataclass(frozen=True, slots=True)

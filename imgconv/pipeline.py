@@ -22,6 +22,7 @@ from imgconv.model import (
     AppendFile,
     Bus,
     Capabilities,
+    DeleteRegistryKey,
     Disk,
     Finding,
     Image,
@@ -33,7 +34,9 @@ from imgconv.model import (
     Plan,
     Report,
     RunInGuest,
+    SetRegistry,
     WriteFile,
+    target,
 )
 from imgconv.verify import linux as verify_linux
 
@@ -182,22 +185,36 @@ def planned(reader: Reader, inspection: Inspection, options: Options) -> Plan:
 
 
 def apply(guest: Guest, plan: Plan) -> None:
-    """Carry the changes out, in the plan's order."""
+    """Carry the changes out: files, then each hive's edits together, then the guest's commands."""
+    hives: dict[str, list[SetRegistry | DeleteRegistryKey]] = {}
     for change in plan.changes:
         match change:
             case WriteFile():
                 guest.write(change.path, change.content, change.mode)
             case AppendFile():
                 guest.append(change.path, change.content)
-            case RunInGuest():
-                guest.run(change.argv)
+            case SetRegistry() | DeleteRegistryKey():
+                hives.setdefault(change.hive, []).append(change)
+    for hive, edits in hives.items():
+        guest.edit_registry(hive, edits)
+    for change in plan.changes:
+        if isinstance(change, RunInGuest):
+            guest.run(change.argv)
 
 
 def verified(reader: Reader, inspection: Inspection, options: Options,
              plan: Plan) -> tuple[Finding, ...]:
     """Everything proven, or not, of the guest as it is on the disk after `plan`."""
     return (*verify_linux.verify(reader, inspection, plan),
-            verify_linux.planned_again(reader, inspection, options))
+            planned_again(reader, inspection, options))
+
+
+def planned_again(reader: Reader, inspection: Inspection, options: Options) -> Finding:
+    """Planning again after applying must yield no change."""
+    left = sorted({target(change) for change in planned(reader, inspection, options).changes})
+    if left:
+        return Finding(Level.FAILED, "plan", "planning again is not empty", ", ".join(left))
+    return Finding(Level.PROVEN, "plan", "planning again yields no change")
 
 
 def proof(reader: Reader, inspection: Inspection, bus: Bus) -> tuple[Finding, ...]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from imgconv.errors import GuestFileMissing, HostileInput
 from imgconv.guest.protocols import CONFIG_LIMIT
+from imgconv.model import DeleteRegistryKey, SetRegistry
 
 
 class FakeGuest:
@@ -37,6 +40,36 @@ class FakeGuest:
 
     def is_dir(self, path: str) -> bool:
         return bool(self.names(path))
+
+    def find(self, path: str) -> str | None:
+        names = {"/".join(f.split("/")[:n]) for f in self.files for n in range(2, 99)}
+        return next((name for name in sorted(names) if name.lower() == path.lower()), None)
+
+    def edit_registry(self, hive: str, edits: Sequence[SetRegistry | DeleteRegistryKey]) -> None:
+        """As the appliance does it: with hivex."""
+        import hivex
+
+        with tempfile.NamedTemporaryFile() as file:
+            Path(file.name).write_bytes(self.files[hive])
+            handle = hivex.Hivex(file.name, write=True)
+            for edit in edits:
+                node: int | None = handle.root()
+                for name in edit.key.split("\\"):
+                    child = handle.node_get_child(node, name)
+                    if child is None and isinstance(edit, SetRegistry):
+                        child = handle.node_add_child(node, name)
+                    node = child
+                    if node is None:
+                        break
+                match edit:
+                    case SetRegistry():
+                        for value in edit.values:
+                            handle.node_set_value(node, {"key": value.name, "t": value.type,
+                                                         "value": value.data})
+                    case DeleteRegistryKey() if node is not None:
+                        handle.node_delete_child(node)
+            handle.commit(None)
+            self.files[hive] = Path(file.name).read_bytes()
 
     def write(self, path: str, content: bytes, mode: int) -> None:
         self.files[path] = content

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,16 +16,24 @@ from imgconv.cli.text import one_line, sanitize
 from imgconv.model import (
     AppendFile,
     Change,
+    DeleteRegistryKey,
     Finding,
     Level,
     Plan,
+    RegistryValue,
     Report,
     RunInGuest,
+    SetRegistry,
     WriteFile,
+    target,
 )
+from imgconv.windows import registry
 
 #: Files of more lines are not compared by difflib.
 _LONG = 5000
+
+#: More bytes of a registry value are not shown.
+_LONGEST_VALUE = 256
 
 _STYLES = {Level.PROVEN: "green", Level.WARNING: "yellow", Level.FAILED: "bold red"}
 
@@ -37,8 +46,13 @@ def _lines(content: bytes) -> list[str]:
 
 def diff(change: WriteFile) -> list[str]:
     """The unified diff of a file's change, without line ends."""
-    before, after = (_lines(content) for content in (change.before or b"", change.content))
     old = "/dev/null" if change.before is None else f"a{change.path}"
+    if b"\0" in change.content or b"\0" in (change.before or b""):
+        was = "" if change.before is None else f", before {len(change.before):,} bytes"
+        digest = hashlib.sha256(change.content).hexdigest()
+        return [f"--- {one_line(old)}", f"+++ b{one_line(change.path)}",
+                f"# binary, {len(change.content):,} bytes{was}, SHA-256 {digest}"]
+    before, after = (_lines(content) for content in (change.before or b"", change.content))
     if len(before) + len(after) > _LONG:
         return [f"--- {one_line(old)}", f"+++ b{one_line(change.path)}",
                 *_pairs(before, after)]
@@ -63,8 +77,38 @@ def _headline(change: Change) -> str:
             return f"{verb} {one_line(change.path)}"
         case AppendFile():
             return f"append {len(change.content):,} bytes to {one_line(change.path)}"
+        case SetRegistry():
+            return f"set registry key {one_line(target(change))}"
+        case DeleteRegistryKey():
+            return f"delete registry key {one_line(target(change))}"
         case RunInGuest():
             return f"run in the guest: {one_line(shlex.join(change.argv))}"
+
+
+def registry_diff(change: SetRegistry | DeleteRegistryKey) -> list[str]:
+    """The values before and after, as a .reg file writes them."""
+    after = change.values if isinstance(change, SetRegistry) else ()
+    key = one_line(target(change))
+    return [f"{'-' if isinstance(change, DeleteRegistryKey) else ' '}[{key}]",
+            *(f"-{_value(value)}" for value in change.before),
+            *(f"+{_value(value)}" for value in after)]
+
+
+def _value(value: RegistryValue) -> str:
+    name = f'"{one_line(value.name)}"' if value.name else "@"
+    match value.type:
+        case registry.SZ:
+            return f'{name}="{one_line(registry.string(value.data))}"'
+        case registry.DWORD:
+            return f"{name}=dword:{registry.integer(value.data):08x}"
+        case registry.EXPAND_SZ:
+            return f'{name}=expand:"{one_line(registry.string(value.data))}"'
+        case registry.MULTI_SZ:
+            words = ", ".join(f'"{one_line(s)}"' for s in registry.multi_string(value.data))
+            return f"{name}=multi:{words}"
+    kind = "hex" if value.type == registry.BINARY else f"hex({value.type:x})"
+    return f"{name}={kind}:{value.data[:_LONGEST_VALUE].hex(',')}" + (
+        ",..." if len(value.data) > _LONGEST_VALUE else "")
 
 
 def plan(report: Report) -> None:
@@ -78,6 +122,8 @@ def plan(report: Report) -> None:
                 lines += diff(change)
             case AppendFile():
                 lines += [f"#   + {one_line(name)}" for name in change.summary]
+            case SetRegistry() | DeleteRegistryKey():
+                lines += registry_diff(change)
             case RunInGuest():
                 pass
         lines.append("")
@@ -182,5 +228,9 @@ def _change(change: Change) -> dict[str, Any]:
         case AppendFile():
             return {"kind": "append", "path": change.path, "why": change.why,
                     "bytes": len(change.content), "adds": list(change.summary)}
+        case SetRegistry() | DeleteRegistryKey():
+            kind = "set-registry" if isinstance(change, SetRegistry) else "delete-registry-key"
+            return {"kind": kind, "hive": change.hive, "key": change.key, "why": change.why,
+                    "diff": registry_diff(change)}
         case RunInGuest():
             return {"kind": "run", "argv": list(change.argv), "why": change.why}

@@ -18,7 +18,7 @@ from typing import Any
 from imgconv.errors import GuestFileMissing, HostileInput, ImgconvError
 from imgconv.guest.protocols import CONFIG_LIMIT, NAMES_LIMIT
 from imgconv.guest.watchdog import ApplianceGone, Limits, Watchdog
-from imgconv.model import Image, Mount
+from imgconv.model import DeleteRegistryKey, Image, Mount, SetRegistry
 from imgconv.signals import deferred
 
 log = logging.getLogger(__name__)
@@ -138,10 +138,16 @@ class Appliance:
     def is_dir(self, path: str) -> bool:
         return bool(self._try("is_dir", path, followsymlinks=True))
 
+    def find(self, path: str) -> str | None:
+        found = self._try("case_sensitive_path", path)
+        return str(found) if found is not None and self._try("exists", found) else None
+
     # --- Guest ----------------------------------------------------------------------------------
 
     def write(self, path: str, content: bytes, mode: int) -> None:
         new = self.size(path) is None
+        if new:
+            self.call("mkdir_p", path.rpartition("/")[0] or "/")
         self.call("write", path, content[:_CHUNK])
         self.append(path, content[_CHUNK:])
         if new:
@@ -150,6 +156,32 @@ class Appliance:
     def append(self, path: str, content: bytes) -> None:
         for start in range(0, len(content), _CHUNK):
             self.call("write_append", path, content[start:start + _CHUNK])
+
+    def edit_registry(self, hive: str, edits: Sequence[SetRegistry | DeleteRegistryKey]) -> None:
+        self.call("hivex_open", hive, write=True)
+        try:
+            for edit in edits:
+                node = self._key(edit.key, create=isinstance(edit, SetRegistry))
+                match edit:
+                    case SetRegistry():
+                        for value in edit.values:
+                            self.call("hivex_node_set_value", node, value.name, value.type,
+                                      value.data)
+                    case DeleteRegistryKey() if node:
+                        self.call("hivex_node_delete_child", node)
+            self.call("hivex_commit", None)
+        finally:
+            self._try("hivex_close")
+
+    def _key(self, path: str, *, create: bool) -> int:
+        """The handle of a key of the hive that is open, 0 when there is none."""
+        node = int(self.call("hivex_root"))
+        for name in path.split("\\"):
+            child = int(self.call("hivex_node_get_child", node, name))
+            if not child and not create:
+                return 0
+            node = child or int(self.call("hivex_node_add_child", node, name))
+        return node
 
     def run(self, argv: tuple[str, ...]) -> str:
         return str(self.call("command", list(argv)))

@@ -32,6 +32,7 @@ class Cached:
         self._sizes: dict[str, int | None] = {}
         self._names: dict[str, tuple[str, ...]] = {}
         self._folders: dict[str, bool] = {}
+        self._found: dict[str, str | None] = {}
         self._kept = kept
         self._bytes_left = total
         self._questions_left = questions
@@ -67,6 +68,12 @@ class Cached:
             self._ask()
             self._folders[path] = self._reader.is_dir(path)
         return self._folders[path]
+
+    def find(self, path: str) -> str | None:
+        if path not in self._found:
+            self._ask()
+            self._found[path] = self._reader.find(path)
+        return self._found[path]
 
     def _ask(self) -> None:
         self._questions_left -= 1

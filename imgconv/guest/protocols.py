@@ -7,7 +7,10 @@ planning is pure.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
+
+from imgconv.model import DeleteRegistryKey, SetRegistry
 
 #: A module index larger than this is no such thing (modules.alias of a distribution kernel is about
 #: 1.5 MiB).
@@ -47,15 +50,27 @@ class Reader(Protocol):
 
     def is_dir(self, path: str) -> bool: ...
 
+    def find(self, path: str) -> str | None:
+        """`path` as the guest's filesystem spells it, when letter case is ignored as Windows does;
+        None when there is neither a file nor a folder."""
+        ...
+
 
 class Guest(Reader, Protocol):
     """A guest that can be changed."""
 
     def write(self, path: str, content: bytes, mode: int) -> None:
-        """Replace a file's content in place, keeping its attributes; `mode` is for a new one."""
+        """Replace a file's content in place, keeping its attributes; `mode` is for a new one.
+
+        Missing folders above a new one are made.
+        """
         ...
 
     def append(self, path: str, content: bytes) -> None: ...
+
+    def edit_registry(self, hive: str, edits: Sequence[SetRegistry | DeleteRegistryKey]) -> None:
+        """Carry out edits of one hive file, in order, and write it. Raises ImgconvError."""
+        ...
 
     def run(self, argv: tuple[str, ...]) -> str:
         """Run the guest's own program; returns its output. Raises ImgconvError when it fails."""

@@ -20,9 +20,7 @@ from imgconv.model import (
     Inspection,
     Level,
     Names,
-    Options,
     Plan,
-    RunInGuest,
     WriteFile,
 )
 
@@ -58,16 +56,6 @@ def verify(reader: Reader, inspection: Inspection, plan: Plan) -> tuple[Finding,
     findings += _next_cmdlines(reader, renamer, level)
     findings += _next_initramfs(reader, renamer, offered, level)
     return tuple(findings)
-
-
-def planned_again(reader: Reader, inspection: Inspection, options: Options) -> Finding:
-    """Planning again after applying must yield no change."""
-    again = linux.plan(reader, inspection, options)
-    left = sorted({" ".join(change.argv) if isinstance(change, RunInGuest) else change.path
-                   for change in again.changes})
-    if left:
-        return Finding(Level.FAILED, "plan", "planning again is not empty", ", ".join(left))
-    return Finding(Level.PROVEN, "plan", "planning again yields no change")
 
 
 def _left_out(entries: Sequence[BootEntry], offered: tuple[Kernel, ...]) -> Iterator[Finding]:

@@ -304,11 +304,11 @@ def test_the_legacy_guest_itself_is_not_proven() -> None:
 
 def test_planning_again_is_a_finding() -> None:
     guest, inspection = LEGACY.build()
-    finding = verify.planned_again(guest, inspection, Options())
+    finding = pipeline.planned_again(guest, inspection, Options())
     assert finding.level is Level.FAILED
     assert "/etc/fstab" in finding.evidence
     pipeline.apply(guest, linux.plan(guest, inspection, Options()))
-    assert verify.planned_again(guest, inspection, Options()).level is Level.PROVEN
+    assert pipeline.planned_again(guest, inspection, Options()).level is Level.PROVEN
 
 
 def test_what_was_wrong_before_is_a_warning() -> None:

@@ -1,0 +1,1 @@
+"""Windows guests: drivers, registry, and the proof that they start."""
