@@ -12,7 +12,7 @@ _NAME = re.compile(r"ControlSet\d{3}", re.IGNORECASE)
 
 def names(system: Hive) -> tuple[str, ...]:
     """Every control set there is ("ControlSet001"), so that all are written."""
-    return tuple(key.name for key in system.root.keys() if _NAME.fullmatch(key.name))
+    return tuple(key.name for key in system.root.subkeys() if _NAME.fullmatch(key.name))
 
 
 def current(system: Hive) -> str:

@@ -123,7 +123,7 @@ class Key:
             found = Key(self._hive, offset)
         return found
 
-    def keys(self) -> Iterator[Key]:
+    def subkeys(self) -> Iterator[Key]:
         """The subkeys, in the hive's order."""
         for offset in self._index().values():
             yield Key(self._hive, offset)
@@ -164,7 +164,7 @@ class Key:
         if self.offset in _above or len(_above) > _DEEPEST:
             raise CorruptHive("a key of the hive contains itself")
         yield path, self
-        for child in self.keys():
+        for child in self.subkeys():
             yield from child.walk(f"{path}\\{child.name}" if path else child.name,
                                   _above | {self.offset})
 
