@@ -118,3 +118,10 @@ def offered(reader: Reader, entries: Iterable[BootEntry]) -> tuple[Kernel, ...]:
             kernels.append(Kernel(release, image, initrds, tree, tuple(group),
                                   arch_of(reader, image)))
     return tuple(kernels)
+
+
+def modular_drivers(kernels: Iterable[Kernel], bus: Bus) -> list[str]:
+    """The drivers for `bus` that some of `kernels` has as modules, so that an initramfs needs them.
+    """
+    return [name for name in DRIVERS[bus]
+            if any(kernel.tree.state(name) == "module" for kernel in kernels)]
