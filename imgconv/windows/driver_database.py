@@ -442,5 +442,8 @@ def key_path(path: str) -> str:
 
 
 def key_name(name: str) -> str:
-    """The name of a key that an INF names. Raises BadInf when it cannot be one."""
-    return key_path(name if "\\" not in name else "")
+    """The name of one key that an INF names. Raises BadInf when it cannot be one."""
+    if "\\" in name:
+        raise inf.BadInf(f"the INF has a backslash in a name: {name!r}",
+                         hint="this driver package is damaged: get it anew")
+    return key_path(name)
