@@ -15,12 +15,13 @@ Two things are left out on purpose:
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
 from imgconv.errors import CannotConvert
 from imgconv.guest.protocols import Reader
 from imgconv.model import RegistryValue
-from imgconv.windows import control_sets, registry
+from imgconv.windows import control_sets, package_name, registry
 from imgconv.windows.driver_database import grouped, key_name
 from imgconv.windows.edits import Edits
 from imgconv.windows.inf import Addition, Service
@@ -32,15 +33,17 @@ FALLBACK_CONTROLLERS: Final = ("storahci", "msahci", "atapi", "intelide", "pciid
 #: SERVICE_BOOT_START: the boot loader loads it, before there is a file system.
 BOOT_START: Final = 0
 
-_APPEND, _DELETE_VALUE, _NO_CLOBBER = 0x8, 0x4, 0x2
+#: FLG_ADDREG_* of INF files.
+_NO_CLOBBER, _DELETE_VALUE, _APPEND, _OVERWRITE_ONLY = 0x2, 0x4, 0x8, 0x20
 
 
 def plan(system: Edits, services: Iterable[Service], *, owner: str | None = None,
-         boot: bool = False) -> None:
+         folder: str = "", boot: bool = False) -> None:
     """Install services as an INF's .Services section does it, free of any StartOverride.
 
     `owner` is the published INF's name (oemN.inf) on Windows 8 and newer, whose `Owners` names it;
-    7 and older have no such value. With `boot` the boot loader is to load them, whatever the INF
+    7 and older have no such value. `folder` is the package's in the driver store, for drivers that
+    are loaded from there. With `boot` the boot loader is to load them, whatever the INF
     says. Raises CannotConvert when a boot driver's load group is none that Windows knows,
     BadInf.
     """
@@ -49,7 +52,8 @@ def plan(system: Edits, services: Iterable[Service], *, owner: str | None = None
         if start == BOOT_START and service.group:
             _check_group(system, service)
         for control_set in control_sets.names(system.hive):
-            _install(system, rf"{control_set}\Services", service, start, owner)
+            _install(system, rf"{control_set}\Services",
+                     replace(service, start=start, binary=_binary(service, folder)), owner)
     clear_start_override(system, [service.name for service in services])
 
 
@@ -85,20 +89,19 @@ def plan_fallback(system: Edits, reader: Reader, systemroot: str,
         clear_start_override(system, (name,))
 
 
-def _install(system: Edits, services: str, service: Service, start: int,
-             owner: str | None) -> None:
+def _install(system: Edits, services: str, service: Service, owner: str | None) -> None:
     key = rf"{services}\{key_name(service.name)}"
     why = f"installs the driver {service.name}"
-    system.set(key, _values(system, key, service, start, owner), why)
+    system.set(key, _values(system, key, service, owner), why)
     _add(system, key, service.additions, why)
     _add(system, rf"{services}\EventLog\System\{service.name}", service.event_log,
          f"names the texts of what {service.name} logs")
 
 
-def _values(system: Edits, key: str, service: Service, start: int,
+def _values(system: Edits, key: str, service: Service,
             owner: str | None) -> Iterable[RegistryValue]:
     yield registry.dword("Type", service.type)
-    yield registry.dword("Start", start)
+    yield registry.dword("Start", service.start)
     yield registry.dword("ErrorControl", service.error_control)
     yield registry.expand_sz("ImagePath", service.binary)
     if service.group:
@@ -109,6 +112,11 @@ def _values(system: Edits, key: str, service: Service, start: int,
         yield registry.multi_sz("DependOnService", service.dependencies)
     if owner is not None:
         yield registry.multi_sz("Owners", _with(_strings(system, key, "Owners"), (owner,)))
+
+
+def _binary(service: Service, folder: str) -> str:
+    return service.binary.replace(
+        "%13%", rf"\SystemRoot\{package_name.FILE_REPOSITORY}\{folder}".replace("/", "\\"))
 
 
 def _add(system: Edits, top: str, additions: Iterable[Addition], why: str) -> None:
@@ -123,10 +131,10 @@ def _value(system: Edits, key: str, addition: Addition) -> RegistryValue | None:
     name = addition.name or ""
     if addition.flags & _DELETE_VALUE:
         return None
-    if addition.flags & _NO_CLOBBER:
-        there = system.hive.key(key)
-        if there is not None and there.value(name) is not None:
-            return None
+    there = system.hive.key(key)
+    exists = there is not None and there.value(name) is not None
+    if addition.flags & (_NO_CLOBBER if exists else _OVERWRITE_ONLY):
+        return None
     if addition.flags & _APPEND and addition.type == registry.MULTI_SZ:
         return registry.multi_sz(name, _with(_strings(system, key, name),
                                              registry.multi_string(addition.data)))

@@ -57,8 +57,9 @@ def test_what_was_left_of_an_older_driver_does_not_demote_it() -> None:
         r"viostor\StartOverride": {"0": 3}, r"viostor\Parameters": {"Mine": 1}}
     old = {rf"{control_set}\Services\{key}": values
            for control_set in BOTH for key, values in left.items()}
-    done = _done(system_hive(old), lambda edits: services.plan(edits, (replace(VIOSTOR_SERVICE, start=3),),
-                                                  owner="oem3.inf", boot=True))
+    demoted = replace(VIOSTOR_SERVICE, start=3)
+    done = _done(system_hive(old), lambda edits: services.plan(edits, (demoted,), owner="oem3.inf",
+                                                               boot=True))
     for control_set in BOTH:
         key = done.key(rf"{control_set}\Services\viostor")
         assert key is not None
@@ -67,6 +68,16 @@ def test_what_was_left_of_an_older_driver_does_not_demote_it() -> None:
         assert key.strings("Owners") == ("oem1.inf", "oem3.inf")
         assert key.key("StartOverride") is None
         assert _number(done, rf"{control_set}\Services\viostor\Parameters", "Mine") == 1
+
+
+def test_a_driver_in_the_driver_store_is_loaded_from_there() -> None:
+    service = Service("qxl", 2, 1, 3, 1, r"%13%\qxl.sys")
+    done = _done(system_hive(), lambda edits: services.plan(
+        edits, (service,), folder="qxl.inf_amd64_0123456789abcdef"))
+    key = done.key(r"ControlSet001\Services\qxl")
+    assert key is not None
+    assert key.text("ImagePath") == (r"\SystemRoot\System32\DriverStore\FileRepository"
+                                     r"\qxl.inf_amd64_0123456789abcdef\qxl.sys")
 
 
 def test_the_start_of_others_is_the_infs() -> None:
@@ -80,7 +91,8 @@ def test_flags_of_additions() -> None:
         rf"{control_set}\Services\s": {"kept": 1, "list": ("a",)} for control_set in BOTH}
     service = Service("s", 2, 1, 3, 1, "x.sys", additions=(
         number("", "kept", 2, flags=0x2), number("", "new", 3, flags=0x2),
-        number("", "gone", 4, flags=0x4), Addition("HKLM", "elsewhere", "x", 4, b"\1\0\0\0"),
+        number("", "gone", 4, flags=0x4), number("", "absent", 5, flags=0x20),
+        Addition("HKLM", "elsewhere", "x", 4, b"\1\0\0\0"),
         Addition("HKR", "empty", None, 0, b"", 0x10),
         Addition("HKR", "", "list", registry.MULTI_SZ, registry.multi_sz("", ("A", "b")).data,
                  0x8)))
@@ -88,6 +100,7 @@ def test_flags_of_additions() -> None:
     key = done.key(r"ControlSet001\Services\s")
     assert key is not None
     assert (key.number("kept"), key.number("new"), key.value("gone")) == (1, 3, None)
+    assert key.value("absent") is None
     assert key.strings("list") == ("a", "b")
     assert key.key("empty") is not None
     assert done.key(r"ControlSet001\Services\s\elsewhere") is None
