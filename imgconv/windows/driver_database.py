@@ -18,7 +18,9 @@ bytes from the same facts. In short:
 
 SYSTEM holds the packages of classes that are critical for booting, DRIVERS all others. The class
 says so: 378 of the 381 packages are of classes with the property {6a3433f4-...} 3, no such class is
-without a package, and the remaining three are of the class Extension.
+without a package, and the remaining three are of the class Extension. Of oem0 to oem13 on 10,
+which `OemInfMap` (in SYSTEM alone) and the services' `Owners` know, SYSTEM lacks those of network,
+graphics, sound and Bluetooth drivers; on 8.1 that of the display driver.
 """
 
 from __future__ import annotations
@@ -63,8 +65,9 @@ _NEEDS_FINISHING = 0x1A
 #: CONFIGFLAG_FINISH_INSTALL: as in usbcir.inf and others whose install sections have co-installers.
 _FINISH_INSTALL = 0x400
 
-#: What a configuration has of an INF's sections: the install section, .HW, .Services.
-_HAS_INSTALL, _HAS_HW, _HAS_SERVICES = 1, 2, 4
+#: What a configuration has of an INF's sections: the install section, .HW, .Services, .Wdf. (.Wdf:
+#: iwdbus on 10 has 107; what lxc/distrobuilder has of balloon 105, and of viostor 7.)
+_HAS_INSTALL, _HAS_HW, _HAS_SERVICES, _HAS_WDF = 1, 2, 4, 0x100
 
 #: FLG_ADDREG_* of INF files, and how the database shows them in a value's type: mshdc.inf has
 #: DevicePriority with type 0x20004, storahci's lists are of type 0x40007.
@@ -192,6 +195,8 @@ def plan(system: Edits, drivers: Edits | None, packages: Iterable[DriverPackage]
          windows: WindowsVersion, store: DriverStore, *, imported: datetime | None = None,
          ) -> tuple[Published, ...]:
     """Publish packages in a guest with a DriverDatabase; the result is in the packages' order.
+
+    Without a DRIVERS hive everything goes to SYSTEM, whose database has the same layout.
 
     Where the guest has the same driver (INF and provider) already, the newer DriverVer wins, date
     before version, as Windows itself would choose among them. An older one stays beside the new
@@ -359,7 +364,8 @@ class _Publication:
                   *(_value(one) for one in installation.device if _is_filter(one))]
         if self.windows.major >= 10:
             scope = (_HAS_INSTALL | _HAS_HW * bool(installation.device)
-                     | _HAS_SERVICES * bool(installation.services))
+                     | _HAS_SERVICES * bool(installation.services)
+                     | _HAS_WDF * ("Wdf" in installation.unsupported))
             values.append(registry.dword("ConfigScope", scope))
         values.append(registry.dword("ConfigFlags",
                                      _FINISH_INSTALL if _finishes(installation) else 0))

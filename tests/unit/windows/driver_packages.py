@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from io import BytesIO
+
+import pycdlib
 
 from imgconv.model import RegistryValue
 from imgconv.windows import inf, registry
@@ -12,6 +15,7 @@ from imgconv.windows.inf import Addition, Installation, Model, Service, Version
 from imgconv.windows.versions import WindowsVersion
 from imgconv.windows.virtio_win import DriverPackage
 from tests.hives import Value, make_hive
+from tests.windows_data import SAMPLE_ISO
 
 WINDOWS_10 = WindowsVersion(10, 0, 16299, "amd64")
 WINDOWS_8_1 = WindowsVersion(6, 3, 9600, "amd64")
@@ -55,6 +59,8 @@ class MadeInf(inf.Inf):
          number(r"Interrupt Management\MessageSignaledInterruptProperties", "MSISupported", 1)),
         (), ()))
 
+    made_installations: Mapping[str, Installation] = field(default_factory=dict)
+
     def version(self, windows: WindowsVersion) -> Version:
         return self.made_version
 
@@ -62,7 +68,7 @@ class MadeInf(inf.Inf):
         return self.made_models
 
     def installation(self, install: str, windows: WindowsVersion) -> Installation:
-        return self.made_installation
+        return self.made_installations.get(install, self.made_installation)
 
 
 def package(made: MadeInf | None = None, arch: str = "amd64", content: bytes = b"the INF",
@@ -70,6 +76,23 @@ def package(made: MadeInf | None = None, arch: str = "amd64", content: bytes = b
     made = made or MadeInf("viostor.inf")
     return DriverPackage(made, {made.name.lower(): content, "viostor.cat": b"catalog"}, arch,
                          "a test", signer)
+
+
+def from_iso(folder: str, arch: str) -> DriverPackage:
+    """A real package of the sample ISO: `folder` is viostor/w10/amd64 or the like."""
+    iso = pycdlib.PyCdlib()
+    iso.open(str(SAMPLE_ISO))
+    try:
+        files: dict[str, bytes] = {}
+        for child in iso.list_children(rr_path=f"/{folder}"):
+            if child.is_file():
+                name = child.rock_ridge.name().decode()
+                iso.get_file_from_iso_fp(data := BytesIO(), rr_path=f"/{folder}/{name}")
+                files[name.lower()] = data.getvalue()
+    finally:
+        iso.close()
+    name = next(name for name in files if name.endswith(".inf"))
+    return DriverPackage(inf.parse(files[name], name), files, arch, folder, "Red Hat, Inc.")
 
 
 def system_hive(more: Mapping[str, Mapping[str, Value]] | None = None) -> bytes:

@@ -19,6 +19,7 @@ from tests.unit.windows.driver_packages import (
     VIOSTOR_SERVICE,
     WINDOWS_7,
     MadeInf,
+    from_iso,
     package,
 )
 from tests.windows_data import hive, needs_data
@@ -87,6 +88,19 @@ def test_7_has_all_fallback_controllers() -> None:
     edits = Edits(Hive(hive("SYSTEM-win7-x86")), SYSTEM)
     critical_device_database.plan_fallback(edits)
     assert edits.changes() == ()
+
+
+@needs_data
+def test_the_real_viostor_of_7() -> None:
+    done = _done(SMALL, from_iso("viostor/w7/x86", "x86"))
+    entries = done.key(r"ControlSet003\Control\CriticalDeviceDatabase")
+    assert entries is not None
+    found = {key.name.upper(): key for key in entries.subkeys()}
+    # The driver of 2010 names no revision, and knows no virtio 1.0.
+    assert {FORMS[1], FORMS[2]} <= set(found)
+    assert not any("DEV_1042" in form for form in found)
+    assert {key.text("Service") for key in found.values()} == {"viostor"}
+    assert {key.text("ClassGUID") for key in found.values()} == {SCSI}
 
 
 @needs_data

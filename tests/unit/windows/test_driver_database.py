@@ -1,9 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from imgconv.errors import CannotConvert, HostileInput
 from imgconv.model import DeleteRegistryKey, RegistryValue, SetRegistry
@@ -26,6 +28,8 @@ from tests.unit.windows.driver_packages import (
     WINDOWS_8_1,
     WINDOWS_10,
     MadeInf,
+    from_iso,
+    number,
     package,
     system_hive,
 )
@@ -71,6 +75,18 @@ def test_a_version_is_what_windows_10_wrote_for_viostor() -> None:
 def test_a_version_that_is_none_is_refused(data: bytes) -> None:
     with pytest.raises(HostileInput):
         driver_database.decode_version(data)
+
+
+@given(st.binary(max_size=60))
+def test_whatever_a_guest_has_is_read_or_refused(data: bytes) -> None:
+    for decode, size in ((driver_database.decode_version, 48),
+                         (driver_database.decode_id_match, 4)):
+        try:
+            decode(data)
+        except HostileInput:
+            continue
+        assert len(data) == size
+    assert package_name.encode_oem_map(set(package_name.decode_oem_map(data))) == data.rstrip(b"\0")
 
 
 def test_the_first_id_of_a_line_is_the_hardware_id() -> None:
@@ -150,6 +166,76 @@ def test_third_party_packages_of_real_hives_are_made_from_their_facts() -> None:
     assert made == len(THIRD_PARTY)
 
 
+#: Third parties' packages of the real hive of 10, as their INFs have it.
+ON_10 = {
+    "iwdbus.inf_amd64_2174cb4f0f69d5e4": MadeInf(
+        "iwdbus.inf",
+        made_version=Version("System", SYSTEM_CLASS, "Intel Corporation", date(2015, 6, 8),
+                             (4, 5, 61, 0)),
+        made_models=(Model("IWD Bus Enumerator", "%IWDBus.DeviceDesc%", "(Standard system devices)",
+                           "%StdMfg%", "IWDBus_Device", (r"root\iwdbus",)),),
+        made_installation=Installation(
+            "IWDBus_Device.NT", (Service("iwdbus", 2, 1, 3, 1, ""),),
+            (number("", "UsesSection", 0),), (), (), ("Wdf",))),
+    "dellrbtn.inf_amd64_f97e65ab5ad63c31": MadeInf(
+        "DellRbtn.inf",
+        made_version=Version("HIDClass", "{745A17A0-74D3-11D0-B6FE-00A0C90F57DA}", "Dell Inc",
+                             date(2016, 10, 26), (17, 38, 40, 165)),
+        made_models=tuple(
+            Model(text, token, "Dell Inc", "%vendor%", install, (identifier,))
+            for text, token, install, identifier in (
+                ("Airplane Mode Switch", "%DellRbtn%", "rbtn", r"ACPI\DELLABCE"),
+                ("Airplane Mode Switch Collection", "%CustomCollection%", "collection",
+                 r"HID\VEN_DELL&DEV_ABCE"))),
+        made_installations={
+            "rbtn": Installation(
+                "DellRbtn.Inst.win8.NT", (Service("DellRbtn", 2, 1, 3, 1, ""),),
+                (inf.Addition("HKR", "", "UpperFilters", registry.MULTI_SZ,
+                              registry.multi_sz("", ("mshidkmdf",)).data),), (), ()),
+            "collection": Installation(
+                "customCollection.Inst.NT", (Service("x", 0, 1, 3, 1, ""),),
+                (inf.Addition("HKR", "", "SelectiveSuspendEnabled", registry.BINARY, b"\1"),),
+                (), ())}),
+    "heci.inf_amd64_b029e08ef3dd5b21": MadeInf(
+        "heci.inf",
+        made_version=Version("System", SYSTEM_CLASS, "Intel", date(2016, 3, 28),
+                             (11, 0, 5, 1189)),
+        made_models=(Model("Intel(R) Management Engine Interface ", "%TEE_DeviceDesc%", "Intel",
+                           "%MfgName%", "tee", (r"PCI\VEN_8086&DEV_1E3A",)),),
+        made_installation=Installation(
+            "TEE_DDI_W10_x64",
+            (Service("MEIx64", 2, 1, 3, 1, "", additions=(
+                number("Parameters", "WdTimerTic", 120),
+                inf.Addition("HKR", "Parameters", "BusClients", registry.MULTI_SZ,
+                             registry.multi_sz("", (
+                                 "{27B961DB-3057-49BB-BD0D-ACA9FD8FF697}",)).data))),),
+            (number(r"Interrupt Management\MessageSignaledInterruptProperties",
+                    "MSISupported", 1),), (), ())),
+}
+
+
+@needs_data
+@pytest.mark.parametrize("theirs", ON_10)
+def test_whole_packages_are_written_as_windows_10_wrote_them(theirs: str) -> None:
+    whql = "Microsoft Windows Hardware Compatibility Publisher"
+    system = Edits(Hive(hive(DATABASES[1])), SYSTEM)
+    store = DriverStore(system.hive, None, FakeGuest({}), "/Windows")
+    ours, = driver_database.plan(system, None, [package(ON_10[theirs], signer=whql)], WINDOWS_10,
+                                 store, imported=datetime(2020, 1, 1, tzinfo=UTC))
+    top = rf"DriverDatabase\DriverPackages\{ours.package_folder}"
+    written = {change.key.removeprefix(top): _named(change.values) for change in system.changes()
+               if isinstance(change, SetRegistry) and change.key.startswith(top)}
+    packages = system.hive.key(r"DriverDatabase\DriverPackages")
+    assert packages is not None
+    expected = {f"\\{path}".rstrip("\\"): _named(key.values())
+                for path, key in _walk(packages, theirs) if "Properties" not in path.split("\\")}
+    _same_but_for(written[""], expected[""], {"", "OemPath", "ImportDate"})
+    # A section is there that adds nothing to the device's key.
+    written.pop(r"\Configurations\IWDBus_Device.NT\Device", None)
+    assert {path: values for path, values in written.items() if path} == {
+        path: values for path, values in expected.items() if path and values}
+
+
 @needs_data
 def test_oem_map_of_real_hives() -> None:
     for name, taken in zip(DATABASES, (3, 14), strict=True):
@@ -175,6 +261,34 @@ def test_in_real_hives_the_class_says_what_is_in_system(name: str) -> None:
             if (value := key.value("Version")) is not None}
     assert used == {key.name.lower() for key in classes.subkeys()
                     if driver_database.critical_for_boot(system, key.name)}
+
+
+@needs_data
+def test_viostor_is_published_as_windows_10_does_it() -> None:
+    # What to expect: lxc/distrobuilder has the keys that Windows made for a newer viostor.
+    made = from_iso("viostor/w10/amd64", "amd64")
+    guest, (published,) = _publish(hive(DATABASES[1]), [made])
+    done = Hive(guest.files[SYSTEM])
+    top = rf"DriverDatabase\DriverPackages\{published.package_folder}"
+    key = done.key(top)
+    assert key is not None
+    service, device = r"Services\viostor\Parameters", r"Device\Interrupt Management"
+    assert {path: _named(below.values()) for path, below in
+            _walk(key, r"Configurations\rhelscsi_inst")} == {
+        "": {"Service": "viostor", "ConfigFlags": 0, "ConfigScope": 7},
+        "Device": {}, device: {}, rf"{device}\Affinity Policy": {"DevicePolicy": 5},
+        rf"{device}\MessageSignaledInterruptProperties": {"MSISupported": 1,
+                                                          "MessageNumberLimit": 256},
+        "Services": {}, r"Services\viostor": {}, service: {"BusType": 1},
+        rf"{service}\PnpInterface": {"5": 1}}
+    description = {"Configuration": "rhelscsi_inst", "Manufacturer": "%rhel%",
+                   "Description": "%rhelscsi.devicedesc%"}
+    assert {path: _named(below.values()) for path, below in _walk(key, "Descriptors")
+            if below.values()} == dict.fromkeys((BLK, BLK_1_0), description)
+    assert _shown(done, rf"{top}\Strings") == {
+        "rhel": "Red Hat, Inc.", "rhelscsi.devicedesc": "Red Hat VirtIO SCSI controller"}
+    assert _shown(done, top)["Version"] == VersionValue(
+        9, SCSI, date(2017, 7, 19), (100, 74, 104, 14100)).encode()
 
 
 # --- publishing ---------------------------------------------------------------------------------
@@ -419,10 +533,20 @@ def _plan(guest: FakeGuest, packages: list[DriverPackage], windows: WindowsVersi
     return [*system.changes(), *(drivers.changes() if drivers else ())], published
 
 
+def _named(values: Iterable[RegistryValue]) -> dict[str, object]:
+    return {value.name: _content(value) for value in values}
+
+
+def _same_but_for(one: dict[str, object], other: dict[str, object], names: set[str]) -> None:
+    assert set(one) == set(other) >= names
+    assert {name: one[name] for name in set(one) - names} == {
+        name: other[name] for name in set(one) - names}
+
+
 def _shown(done: Hive, path: str) -> dict[str, object]:
     key = done.key(path)
     assert key is not None, path
-    return {value.name: _content(value) for value in key.values()}
+    return _named(key.values())
 
 
 def _content(value: RegistryValue) -> object:

@@ -13,7 +13,13 @@ from imgconv.windows.inf import Addition, Service
 from imgconv.windows.registry import Hive
 from tests.fake_guest import FakeGuest
 from tests.hives import Value, make_hive
-from tests.unit.windows.driver_packages import VIOSTOR_SERVICE, number, system_hive
+from tests.unit.windows.driver_packages import (
+    VIOSTOR_SERVICE,
+    WINDOWS_8_1,
+    from_iso,
+    number,
+    system_hive,
+)
 from tests.windows_data import hive, needs_data
 
 SYSTEM = "/Windows/System32/config/SYSTEM"
@@ -142,6 +148,23 @@ def test_fallback_controllers_of_real_hives(name: str, changed: set[str]) -> Non
     edits = Edits(Hive(hive(name)), SYSTEM)
     services.plan_fallback(edits, FakeGuest(DRIVER_FILES), "/Windows")
     assert {change.key for change in edits.changes()} == changed
+
+
+@needs_data
+@pytest.mark.parametrize(("folder", "bus"), [("viostor/w8.1", 1), ("vioscsi/w8.1", 10)])
+def test_the_real_storage_drivers(folder: str, bus: int) -> None:
+    made = from_iso(f"{folder}/amd64", "amd64")
+    install = made.inf.models(WINDOWS_8_1)[0].install
+    installed = made.inf.installation(install, WINDOWS_8_1).services
+    done = _done(hive("SYSTEM-win8.1-x64"), lambda edits: services.plan(edits, installed))
+    path = rf"ControlSet001\Services\{made.name}"
+    key = done.key(path)
+    assert key is not None
+    assert key.text("ImagePath") == rf"system32\drivers\{made.name}.sys"
+    assert (key.number("Type"), key.number("Start"), key.number("ErrorControl")) == (1, 0, 1)
+    assert key.text("Group") == "SCSI miniport"
+    assert _number(done, rf"{path}\Parameters", "BusType") == bus
+    assert _number(done, rf"{path}\Parameters\PnpInterface", "5") == 1
 
 
 @needs_data
