@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from imgconv.windows import control_sets, registry
-from imgconv.windows.driver_database import key_name
+from imgconv.windows.additions import key_name
 from imgconv.windows.edits import Edits
 from imgconv.windows.versions import WindowsVersion
 from imgconv.windows.virtio_win import DriverPackage

@@ -18,32 +18,37 @@ bytes from the same facts. In short:
 
 SYSTEM holds the packages of classes that are critical for booting, DRIVERS all others. The class
 says so: 378 of the 381 packages are of classes with the property {6a3433f4-...} 3, no such class is
-without a package, and the remaining three are of the class Extension. Of oem0 to oem13 on 10,
-which `OemInfMap` (in SYSTEM alone) and the services' `Owners` know, SYSTEM lacks those of network,
-graphics, sound and Bluetooth drivers; on 8.1 that of the display driver.
+without a package, and the remaining three are of the class Extension. `OemInfMap`, which is in
+SYSTEM alone, counts the others as well: on 10 those that own services of graphics, sound and
+Bluetooth drivers, on 8.1 that of the display driver.
 """
 
 from __future__ import annotations
 
 import re
 import struct
-import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 from typing import Final
 
 from imgconv.errors import CannotConvert, HostileInput
 from imgconv.model import RegistryValue
 from imgconv.windows import control_sets, inf, package_name, registry
+from imgconv.windows.additions import grouped, key_name, key_path
+from imgconv.windows.driver_database_values import (
+    ARCHITECTURES,
+    VersionValue,
+    decode_version,
+    filetime,
+    id_matches,
+    signer_score,
+)
 from imgconv.windows.edits import Edits
 from imgconv.windows.package_name import DriverStore
 from imgconv.windows.registry import Hive, Key
 from imgconv.windows.versions import WindowsVersion
 from imgconv.windows.virtio_win import DriverPackage
-
-#: PROCESSOR_ARCHITECTURE_* of the Windows SDK.
-ARCHITECTURES: Final = {"x86": 0, "amd64": 9, "arm64": 12}
 
 #: The class of storage controllers, as DeviceIds spells it.
 SCSI_ADAPTER: Final = "{4d36e97b-e325-11ce-bfc1-08002be10318}"
@@ -51,12 +56,6 @@ _EXTENSION = "{e2f84ce7-8efa-411c-aa69-97454ca4cb57}"
 
 #: A boolean property (type 0xffff0011, ff is true): the class's devices are needed for booting.
 _BOOT_CRITICAL = r"Properties\{6a3433f4-5626-40e8-a9b9-dbd9ecd2884b}\0003"
-
-#: How well Windows trusts a signature (SIGNERSCORE_* of the SDK), by the signer's name.
-_WHQL = "Microsoft Windows Hardware Compatibility Publisher"
-SCORE_WHQL: Final = 0x0D000005
-SCORE_AUTHENTICODE: Final = 0x0F000000
-SCORE_UNSIGNED: Final = 0x80000000
 
 #: The StatusFlags of packages that the kernel can install by itself (dellrbtn, iwdbus, heci on 10,
 #: most of the others on both), and of those that need something run once Windows is up.
@@ -74,108 +73,8 @@ _HAS_INSTALL, _HAS_HW, _HAS_SERVICES, _HAS_WDF = 1, 2, 4, 0x100
 _APPEND, _NO_CLOBBER = 0x8, 0x2
 _TYPE_FLAGS = ((_NO_CLOBBER, 0x20000), (_APPEND, 0x40000))
 
-_EPOCH = datetime(1601, 1, 1, tzinfo=UTC)
 _OEM_PATH = "imgconv"
 _FILTERS = {"UPPERFILTERS", "LOWERFILTERS"}
-
-
-# --- the encodings ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class VersionValue:
-    """The value `Version` of a package; `class_guid` is in small letters, with braces.
-
-    `in_box` is true of what came with Windows. `tail` is not understood: it is zero in 365 of 381
-    packages, in all of third parties that the kernel can install by itself (StatusFlags 12)
-    among them.
-    """
-
-    architecture: int
-    class_guid: str
-    date: date
-    version: tuple[int, int, int, int]
-    in_box: bool = False
-    tail: bytes = bytes(8)
-
-    def encode(self) -> bytes:
-        """48 bytes: origin (2), architecture (2), zero (4), class (16), date (8), version (8),
-        tail (8). The version's last part comes first."""
-        return struct.pack("<BBHI16sQ4H8s", 0xFF if self.in_box else 0, 0xFF, self.architecture, 0,
-                           uuid.UUID(self.class_guid).bytes_le, filetime(self.date),
-                           *reversed(self.version), self.tail)
-
-
-def decode_version(data: bytes) -> VersionValue:
-    """The inverse of `VersionValue.encode`. Raises HostileInput."""
-    if len(data) != 48:
-        raise HostileInput("the version of a driver package does not have 48 bytes")
-    origin, _, arch, _, guid, ticks, z, y, x, w, tail = struct.unpack("<BBHI16sQ4H8s", data)
-    try:
-        day = (_EPOCH + timedelta(microseconds=ticks // 10)).date()
-    except OverflowError as error:
-        raise HostileInput("the date of a driver package is none") from error
-    return VersionValue(arch, f"{{{uuid.UUID(bytes_le=guid)}}}", day, (w, x, y, z),
-                        origin == 0xFF, tail)
-
-
-@dataclass(frozen=True, slots=True)
-class IdMatch:
-    """The value of an INF under `DeviceIds\\<id>`: how the INF names the id.
-
-    `hardware` and `compatible` say as what (both, when different lines do: 03). `feature_score` is
-    the install section's FeatureScore, ff without one (80 in usbxhci.inf, fb in basicdisplay.inf);
-    `position` counts the compatible ids of a line from 0, for the best rank that Windows gives.
-    """
-
-    hardware: bool
-    compatible: bool
-    position: int = 0
-    feature_score: int = 0xFF
-
-    def encode(self) -> bytes:
-        return struct.pack("<BBH", self.hardware | self.compatible << 1, self.feature_score,
-                           self.position)
-
-
-def decode_id_match(data: bytes) -> IdMatch:
-    """The inverse of `IdMatch.encode`. Raises HostileInput."""
-    if len(data) != 4:
-        raise HostileInput("a value below DeviceIds does not have 4 bytes")
-    kinds, score, position = struct.unpack("<BBH", data)
-    return IdMatch(bool(kinds & 1), bool(kinds & 2), position, score)
-
-
-def id_matches(models: Iterable[tuple[str, ...]]) -> dict[str, IdMatch]:
-    """For each id of an INF's models (the ids of each line), in the INF's order and spelling.
-
-    The first id of a line is the hardware id; input.inf shows 02ff0000, 02ff0100, 02ff0200 for
-    those behind it.
-    """
-    found: dict[str, tuple[str, IdMatch]] = {}
-    for ids in models:
-        for place, name in enumerate(ids):
-            spelled, known = found.get(name.upper(), (name, IdMatch(False, False, 0xFFFF)))
-            found[name.upper()] = spelled, IdMatch(
-                known.hardware or place == 0, known.compatible or place > 0,
-                min(known.position, max(place - 1, 0)))
-    return dict(found.values())
-
-
-def filetime(moment: date | datetime) -> int:
-    """Tenths of a microsecond since 1601, UTC; of a date, its beginning."""
-    if not isinstance(moment, datetime):
-        moment = datetime(moment.year, moment.month, moment.day, tzinfo=UTC)
-    return (moment - _EPOCH) // timedelta(microseconds=1) * 10
-
-
-def signer_score(signer: str) -> int:
-    if not signer:
-        return SCORE_UNSIGNED
-    return SCORE_WHQL if signer == _WHQL else SCORE_AUTHENTICODE
-
-
-# --- publishing ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -399,24 +298,6 @@ class _Publication:
                                       for token, text in strings.items()))
 
 
-def grouped(additions: Iterable[inf.Addition],
-            ) -> Iterator[tuple[str, tuple[inf.Addition, ...]]]:
-    """The additions to a key of the device's or driver's own (HKR), by the key's path below it.
-
-    Those that only make the key leave it without any.
-    """
-    found: dict[str, tuple[str, list[inf.Addition]]] = {}
-    for one in additions:
-        if one.root.upper() != "HKR":
-            continue
-        key = key_path(one.key) if one.key else ""
-        _, values = found.setdefault(key.upper(), (key, []))
-        if one.name is not None:
-            values.append(one)
-    for key, values in found.values():
-        yield key, tuple(values)
-
-
 def _value(addition: inf.Addition) -> RegistryValue:
     flags = sum(shown for flag, shown in _TYPE_FLAGS if addition.flags & flag)
     return RegistryValue(addition.name or "", addition.type | flags, addition.data)
@@ -437,19 +318,3 @@ def _is_token(text: str) -> bool:
 
 def _name(token: str, text: str) -> str:
     return token.lower() if _is_token(token) else text
-
-
-def key_path(path: str) -> str:
-    """A path of keys that an INF names. Raises BadInf when it cannot be one."""
-    if not all(0 < len(part) <= 255 and "\0" not in part for part in path.split("\\")):
-        raise inf.BadInf(f"the INF names what cannot be a key of the registry: {path!r}",
-                         hint="this driver package is damaged: get it anew")
-    return path
-
-
-def key_name(name: str) -> str:
-    """The name of one key that an INF names. Raises BadInf when it cannot be one."""
-    if "\\" in name:
-        raise inf.BadInf(f"the INF has a backslash in a name: {name!r}",
-                         hint="this driver package is damaged: get it anew")
-    return key_path(name)

@@ -22,7 +22,7 @@ from imgconv.errors import CannotConvert
 from imgconv.guest.protocols import Reader
 from imgconv.model import RegistryValue
 from imgconv.windows import control_sets, package_name, registry
-from imgconv.windows.driver_database import grouped, key_name
+from imgconv.windows.additions import grouped, key_name
 from imgconv.windows.edits import Edits
 from imgconv.windows.inf import Addition, Service
 

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from imgconv.errors import CannotConvert, HostileInput
 from imgconv.model import DeleteRegistryKey, RegistryValue, SetRegistry
-from imgconv.windows import driver_database, inf, package_name, registry
-from imgconv.windows.driver_database import Published, VersionValue
+from imgconv.windows import driver_database, driver_database_values, inf, package_name, registry
+from imgconv.windows.driver_database import Published
+from imgconv.windows.driver_database_values import VersionValue
 from imgconv.windows.edits import Edits
 from imgconv.windows.inf import Installation, Model, Service, Version
 from imgconv.windows.package_name import DriverStore
@@ -68,19 +69,19 @@ def test_a_version_is_what_windows_10_wrote_for_viostor() -> None:
                             "00c0978c0fe7d701fc5368005a0064000000000000000000")
     value = VersionValue(9, driver_database.SCSI_ADAPTER, date(2021, 12, 2), (100, 90, 104, 21500))
     assert value.encode() == written
-    assert driver_database.decode_version(written) == value
+    assert driver_database_values.decode_version(written) == value
 
 
 @pytest.mark.parametrize("data", [b"", bytes(47), bytes(49), bytes(24) + b"\xff" * 24])
 def test_a_version_that_is_none_is_refused(data: bytes) -> None:
     with pytest.raises(HostileInput):
-        driver_database.decode_version(data)
+        driver_database_values.decode_version(data)
 
 
 @given(st.binary(max_size=60))
 def test_whatever_a_guest_has_is_read_or_refused(data: bytes) -> None:
-    for decode, size in ((driver_database.decode_version, 48),
-                         (driver_database.decode_id_match, 4)):
+    for decode, size in ((driver_database_values.decode_version, 48),
+                         (driver_database_values.decode_id_match, 4)):
         try:
             decode(data)
         except HostileInput:
@@ -92,13 +93,13 @@ def test_whatever_a_guest_has_is_read_or_refused(data: bytes) -> None:
 def test_the_first_id_of_a_line_is_the_hardware_id() -> None:
     lines = ((r"USB\A", "B", "C", "D"), ("E", r"usb\a"))
     assert {name: match.encode().hex() for name, match in
-            driver_database.id_matches(lines).items()} == {
+            driver_database_values.id_matches(lines).items()} == {
         r"USB\A": "03ff0000", "B": "02ff0000", "C": "02ff0100", "D": "02ff0200", "E": "01ff0000"}
 
 
 def test_a_match_that_is_none_is_refused() -> None:
     with pytest.raises(HostileInput):
-        driver_database.decode_id_match(b"\1\xff\0")
+        driver_database_values.decode_id_match(b"\1\xff\0")
 
 
 @pytest.mark.parametrize(("numbers", "encoded"), [
@@ -112,7 +113,7 @@ def test_oem_map(numbers: set[int], encoded: str) -> None:
     ("", 0x80000000), ("Red Hat, Inc.", 0x0F000000),
     ("Microsoft Windows Hardware Compatibility Publisher", 0x0D000005)])
 def test_signer_score(signer: str, score: int) -> None:
-    assert driver_database.signer_score(signer) == score
+    assert driver_database_values.signer_score(signer) == score
 
 
 @needs_data
@@ -126,11 +127,11 @@ def test_every_version_and_id_of_real_hives_is_made_again(name: str) -> None:
     versions = [value.data for key in packages.subkeys()
                 if (value := key.value("Version")) is not None]
     assert len(versions) == {DATABASES[0]: 159, DATABASES[1]: 222}[name]
-    assert [driver_database.decode_version(data).encode() for data in versions] == versions
+    assert [driver_database_values.decode_version(data).encode() for data in versions] == versions
     matches = [value.data for _, key in ids.walk() for value in key.values()
                if value.type == registry.BINARY]
     assert len(matches) > 4000
-    assert [driver_database.decode_id_match(data).encode() for data in matches] == matches
+    assert [driver_database_values.decode_id_match(data).encode() for data in matches] == matches
 
 
 @needs_data
@@ -157,7 +158,7 @@ def test_third_party_packages_of_real_hives_are_made_from_their_facts() -> None:
             ids = {path: value for path, below in _walk(database, "DeviceIds")
                    if (value := below.value(oem)) is not None}
             expected = {path: RegistryValue(oem, registry.BINARY, match.encode())
-                        for path, match in driver_database.id_matches(
+                        for path, match in driver_database_values.id_matches(
                             (path,) for path in ids if not path.startswith("{")).items()}
             expected[class_guid.lower()] = RegistryValue(oem, registry.NONE, b"")
             assert ids == expected
@@ -257,8 +258,8 @@ def test_in_real_hives_the_class_says_what_is_in_system(name: str) -> None:
     assert classes is not None
     packages = database.key("DriverPackages")
     assert packages is not None
-    used = {driver_database.decode_version(value.data).class_guid for key in packages.subkeys()
-            if (value := key.value("Version")) is not None}
+    used = {driver_database_values.decode_version(value.data).class_guid
+            for key in packages.subkeys() if (value := key.value("Version")) is not None}
     assert used == {key.name.lower() for key in classes.subkeys()
                     if driver_database.critical_for_boot(system, key.name)}
 
