@@ -61,7 +61,7 @@ def clear_start_override(system: Edits, names: Iterable[str]) -> None:
     """Delete the services' StartOverride keys, whose value 0 = 3 demotes a boot driver.
 
     Windows 8 and newer write it for drivers without a device, so that the next start is quicker:
-    for 43 drivers in the real hive of 10, atapi, intelide, pciide and storahci among them. When
+    for 44 drivers in the real hive of 10, atapi, intelide, pciide and storahci among them. When
     the disk then is on such a controller, Windows stops with 0x7B.
     """
     for control_set in control_sets.names(system.hive):
