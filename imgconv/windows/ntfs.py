@@ -164,7 +164,7 @@ def _attribute(data: bytes, kind: int) -> bytes:
     at, = struct.unpack_from("<H", data, 20)
     while at + 16 <= len(data):
         found, size = struct.unpack_from("<II", data, at)
-        if found == kind and size <= len(data) - at:
+        if found == kind and 24 <= size <= len(data) - at:
             return data[at:at + size]
         if found == 0xFFFFFFFF or size < 16:
             break
@@ -175,7 +175,7 @@ def _attribute(data: bytes, kind: int) -> bytes:
 def _flags(data: bytes) -> int:
     """The volume's flags, from the record of $Volume."""
     attribute = _attribute(data, _VOLUME_INFORMATION)
-    if attribute[8] or len(attribute) < 24:
+    if attribute[8]:
         raise BadNtfs("the record of $Volume is damaged")
     at, = struct.unpack_from("<H", attribute, 20)
     if at + 12 > len(attribute):

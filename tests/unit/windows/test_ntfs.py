@@ -94,6 +94,15 @@ def test_torn_record() -> None:
         state(bytes(volume))
 
 
+@pytest.mark.parametrize("size", [0, 1, 8, 16, 23, 0xFFFFFFFF])
+def test_attribute_without_room(size: int) -> None:
+    volume = bytearray(make_volume())
+    at = 4 * 4096 + 3 * 1024 + 56 + 4
+    volume[at:at + 4] = size.to_bytes(4, "little")
+    with pytest.raises(ntfs.BadNtfs, match="lacks"):
+        state(bytes(volume))
+
+
 @given(st.lists(st.tuples(st.integers(0, 9 * 4096), st.binary(min_size=1, max_size=4)),
                 max_size=6))
 @settings(max_examples=300, deadline=None)
