@@ -78,7 +78,7 @@ class WindowsTree:
 
     release: Release
     firmware: Firmware = Firmware.BIOS
-    controller: str = "sata"
+    controller: str = "ide"
     real: bool = False
     dirty: bool = False
     hibernated: bool = False
