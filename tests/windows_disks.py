@@ -29,11 +29,13 @@ _BITLOCKER_GUID = bytes.fromhex("3bd66749292ed84a8399f6a339e3d001")
 @dataclass(frozen=True, slots=True)
 class Volume:
     """What is odd about C:. `dirty` sets NTFS's own mark of that, `bitlocker` makes it look
-    encrypted (nothing of the guest is readable then), `dynamic` has it on a dynamic disk."""
+    encrypted (nothing of the guest is readable then), `dynamic` has it on a dynamic disk. `heads`
+    is what the boot sector says of the disk's geometry, which matters to Windows XP."""
 
     dirty: bool = False
     bitlocker: bool = False
     dynamic: bool = False
+    heads: int = 255
 
 
 def image(tree: WindowsTree, folder: Path, name: str = "windows", fmt: str = "raw",
@@ -42,7 +44,7 @@ def image(tree: WindowsTree, folder: Path, name: str = "windows", fmt: str = "ra
     volume = volume or Volume()
     uefi = tree.firmware is Firmware.UEFI
     disk = folder / f"{name}.raw"
-    root = _ntfs(folder / f"{name}.c", tree.size, tree.offset, tree.files(), dirty=volume.dirty)
+    root = _ntfs(folder / f"{name}.c", tree.size, tree.offset, tree.files(), volume)
     if volume.bitlocker:
         _encrypt(root)
     partitions = {tree.offset: root}
@@ -104,20 +106,21 @@ def _fat(path: Path, size: int, files: Mapping[str, bytes]) -> Path:
     return path
 
 
-def _ntfs(path: Path, size: int, start: int, files: Mapping[str, bytes], *, label: str = "",
-          dirty: bool = False) -> Path:
+def _ntfs(path: Path, size: int, start: int, files: Mapping[str, bytes],
+          volume: Volume | None = None, *, label: str = "") -> Path:
     """An NTFS of that size, which is to lie `start` bytes behind the disk's beginning."""
+    odd = volume or Volume()
     _truncate(path, size)
-    _run("mkntfs", "--force", "--fast", "--quiet", "--sector-size", "512", "--label", label,
-         "--partition-start", str(start // _SECTOR), "--heads", "255", "--sectors-per-track", "63",
-         path)
-    with _mounted(path) as volume:
+    _run("mkntfs", "--force", "--fast", "--quiet", "--label", label, "--sector-size", "512",
+         "--partition-start", str(start // _SECTOR), "--heads", str(odd.heads),
+         "--sectors-per-track", "63", path)
+    with _mounted(path) as mounted:
         for folder in _folders(files):
-            volume.create(folder, b"", folder=True)
+            mounted.create(folder, b"", folder=True)
         for name, content in files.items():
-            volume.create(name, content)
-        if dirty:
-            volume.mark_dirty()
+            mounted.create(name, content)
+        if odd.dirty:
+            mounted.mark_dirty()
     return path
 
 

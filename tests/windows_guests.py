@@ -219,15 +219,18 @@ class WindowsTree:
 
     def _system(self) -> bytes:
         if self.real:
+            assert not self.control_set, "a real hive is left as it is"
             content = windows_data.hive(self.release.real)
             return content if self.dirty else settled(content)
         disk = self.disk_id
         where = (struct.pack("<IQ", disk, self.offset) if isinstance(disk, int)
                  else b"DMIO:ID:" + self.partition_guid.bytes_le)
-        content = _made_system(self.release, self.controller, where) if not self.control_set else (
-            make_hive(_merged(_system_keys(self.release, self.controller, where), {
-                rf"ControlSet{number:03}\{path}": values for number in (1, 2)
-                for path, values in self.control_set.items()})))
+        if self.control_set:
+            content = make_hive(_merged(_system_keys(self.release, self.controller, where), {
+                rf"{name}\{path}": values for name in windows_hives.control_sets(self.release)
+                for path, values in self.control_set.items()}))
+        else:
+            content = _made_system(self.release, self.controller, where)
         return unsettled(content) if self.dirty else content
 
     def _software(self) -> bytes:
@@ -285,7 +288,7 @@ class WindowsTree:
         return Inspection(
             device, {"x86": "i386", "amd64": "x86_64"}[release.arch], self.firmware,
             (*filesystems, Filesystem(device, "ntfs")), (Mount(device, "/"),),
-            WindowsOs(release.product, ".".join(map(str, release.version)), self.root,
+            WindowsOs(_known_as(release), ".".join(map(str, release.version)), self.root,
                       release.server, release.service_pack))
 
     def build(self) -> tuple[FakeGuest, Inspection]:
@@ -297,6 +300,13 @@ def driver(arch: str, name: str) -> bytes:
     lower = name.lower()
     kernel = _KERNEL[:1] if lower in _KERNEL_ONLY else _KERNEL
     return windows_pe.driver(arch, *kernel, *_IMPORTS.get(lower, ()))
+
+
+def _known_as(release: Release) -> str:
+    """The name that people know, not the one of the registry."""
+    if release.version >= (10, 0, 22000) and not release.server:
+        return release.product.replace("Windows 10", "Windows 11")
+    return release.product
 
 
 def settled(hive: bytes) -> bytes:

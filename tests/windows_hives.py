@@ -112,7 +112,7 @@ SERVICES: Final = (
     Service("NDIS", "NDIS Wrapper"),
     Service("Ntfs", "Boot File System", start=3, error=1, type=2, since=(6, 0)),
     Service("Ntfs", "File System", start=4, error=1, type=2, until=(5, 2)),
-    Service("PartMgr", "Boot Bus Extender" , error=3),
+    Service("PartMgr", "Boot Bus Extender"),
     Service("PCI", "Boot Bus Extender", tag=3),
     Service("PCIIde", "System Bus Extender", tag=18),
     Service("spaceport", "System Bus Extender", tag=8, since=(6, 2)),
@@ -165,18 +165,24 @@ def services(release: Release) -> tuple[Service, ...]:
                  if service.since <= release.release <= service.until)
 
 
+def control_sets(release: Release) -> tuple[str, ...]:
+    """There is no second one for "Last Known Good" since Windows 8."""
+    return ("ControlSet001",) if release.driver_database else ("ControlSet001", "ControlSet002")
+
+
 def system(release: Release, controller: str, mounted: Mapping[str, bytes]) -> Keys:
     """The SYSTEM hive of a Windows that was installed on that kind of controller.
 
     `mounted` are the values of MountedDevices.
     """
     keys: Keys = {
-        "Select": {"Current": 1, "Default": 1, "Failed": 0, "LastKnownGood": 2},
+        "Select": {"Current": 1, "Default": 1, "Failed": 0,
+                   "LastKnownGood": len(control_sets(release))},
         "Setup": {"SystemSetupInProgress": 0, "SetupType": 0, "CmdLine": "", "OsLoaderPath": "\\",
                   "SystemPartition": r"\Device\HarddiskVolume1"},
         "MountedDevices": dict(mounted)}
-    for number in (1, 2):
-        keys |= {rf"ControlSet{number:03}\{path}": values
+    for name in control_sets(release):
+        keys |= {rf"{name}\{path}": values
                  for path, values in _control_set(release, controller).items()}
     if release.driver_database:
         in_box = dict(_IN_BOX)

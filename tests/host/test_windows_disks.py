@@ -50,6 +50,7 @@ def test_odd_volumes(tmp_path: Path) -> None:
     state = subprocess.run(["ntfsinfo", "-m", tmp_path / "c"], check=False, text=True,
                            capture_output=True)
     assert "scheduled for check" in state.stdout + state.stderr
-    assert blkid(Volume(dynamic=True)) == "ntfs"
+    assert blkid(Volume(dynamic=True, heads=64)) == "ntfs"
+    assert (tmp_path / "c").read_bytes()[0x1A] == 64
     mbr = (tmp_path / "windows.raw").read_bytes()[:512]
     assert mbr[450 + 16] == 0x42
