@@ -8,10 +8,20 @@ from contextlib import suppress
 from itertools import pairwise
 from typing import Final
 
-from imgconv.windows.registry import BIG_SEGMENT, HEADER, NOWHERE, checksum_right, fold
+from imgconv.windows.registry import (
+    BIG_SEGMENT,
+    HEADER,
+    LONGEST_NAME,
+    NOWHERE,
+    checksum_right,
+    fold,
+)
 
 #: More problems than these are not told apart.
 _MOST: Final = 20
+
+#: Names are part of a problem, and may be long; in characters.
+_LONGEST: Final = 300
 
 _KEY = struct.Struct("<2sHQ10I20xHH")
 _VALUE = struct.Struct("<2sHIIIH")
@@ -51,7 +61,7 @@ class _Checker:
         self._keys()
 
     def _wrong(self, problem: str) -> None:
-        self.problems.append(problem)
+        self.problems.append(problem if len(problem) < _LONGEST else f"{problem[:_LONGEST]}...")
         if len(self.problems) >= _MOST:
             raise _Enough
 
@@ -107,102 +117,99 @@ class _Checker:
 
     def _keys(self) -> None:
         root, = struct.unpack_from("<I", self._data, 36)
+        name = self._take_key(root, "the root")
+        left = [(root, name)] if name is not None else []
         security: dict[int, int] = {}
-        left: list[tuple[int, int | None]] = [(root, None)]  # where a key is, and its parent
         while left:
-            offset, parent = left.pop()
-            at = self._take(offset, 76, "a key")
-            if at is None:
-                continue
-            name = self._key_name(offset, at)
-            if name is None:
-                continue
-            (_, _, _, _, above, count, _, subkeys, _, values, listed, descriptor, class_name,
-             _, class_length) = _KEY.unpack_from(self._data, at)
-            if parent is not None and above != parent:
-                self._wrong(f"the key {name!r} names another parent than the key that lists it")
+            offset, name = left.pop()
+            (_, _, _, _, _, count, _, subkeys, _, values, listed, descriptor, class_name, _,
+             class_length) = _KEY.unpack_from(self._data, HEADER + offset + 4)
             security[descriptor] = security.get(descriptor, 0) + 1
             if class_length and class_name != NOWHERE:
-                self._take(class_name, class_length, f"the class of the key {name!r}")
+                self._take(class_name, class_length, f"the class of {name!r}")
             if count:
-                children = self._subkeys(name, subkeys)
-                if len(children) != count:
-                    self._wrong(f"the key {name!r} counts {count} subkeys, not {len(children)}")
-                left.extend((child, offset) for child in children)
+                left.extend(self._subkeys(offset, name, count, subkeys))
             if values:
                 self._values(name, listed, values)
         for descriptor, references in security.items():
             self._descriptor(descriptor, references)
 
-    def _key_name(self, offset: int, at: int) -> str | None:
-        """The name of the key whose content is `at` in the file, None when there is none."""
+    def _take_key(self, offset: int, what: str) -> str | None:
+        """The name of the key at `offset`, None when there is none."""
+        at = self._take(offset, 76, what)
+        if at is None:
+            return None
         magic, flags = struct.unpack_from("<2sH", self._data, at)
         length, = struct.unpack_from("<H", self._data, at + 72)
-        name = self._data[at + 76:at + 76 + length]
-        size = -struct.unpack_from("<i", self._data, at - 4)[0] - 4
-        if magic != b"nk" or 76 + length > size or (length & 1 and not flags & 0x20):
-            self._wrong(f"the key at {offset:#x} is damaged")
+        compressed = bool(flags & 0x20)
+        if (magic != b"nk" or length > LONGEST_NAME or 76 + length > self._room(at)
+                or (length & 1 and not compressed)):
+            self._wrong(f"{what} at {offset:#x} is damaged")
             return None
-        return name.decode("latin-1") if flags & 0x20 else name.decode("utf-16-le",
-                                                                       "surrogatepass")
+        return _decoded(self._data[at + 76:at + 76 + length], compressed=compressed)
 
-    def _subkeys(self, key: str, listed: int) -> list[int]:
-        """The subkeys of a key, when their lists are right; their cells are not taken yet."""
-        at = self._take(listed, 4, f"the list of subkeys of {key!r}")
-        if at is None:
-            return []
-        leaves = [(at, listed)]
-        if self._data[at:at + 2] == b"ri":
-            found = list(self._items(at, listed, 4))
-            leaves = [(place, leaf) for leaf, in found if (place := self._take(
-                leaf, 4, f"a list of subkeys of {key!r}")) is not None]
-        names: list[tuple[str, int]] = []
-        for place, leaf in leaves:
-            names.extend(self._leaf(key, place, leaf))
-            if len(leaves) > 1 and not self._data[place + 2:place + 4].strip(b"\0"):
-                self._wrong(f"a list of subkeys of {key!r} is empty")
-        for (one, _), (other, _) in pairwise(names):
+    def _subkeys(self, offset: int, key: str, count: int, listed: int) -> list[tuple[int, str]]:
+        """The subkeys of the key at `offset`, with their names."""
+        found: list[tuple[int, str]] = []
+        for at in self._leaves(key, listed):
+            found.extend(self._leaf(key, at))
+        if len(found) != count:
+            self._wrong(f"the key {key!r} counts {count} subkeys, not {len(found)}")
+        for one, other in pairwise(fold(name) for _, name in found):
             if one >= other:
                 self._wrong(f"the subkeys {one!r} and {other!r} of {key!r} are not in order")
-        return [offset for _, offset in names]
+        for child, name in found:
+            if struct.unpack_from("<I", self._data, HEADER + child + 20)[0] != offset:
+                self._wrong(f"the key {name!r} names another parent than {key!r}, which lists it")
+        return found
 
-    def _leaf(self, key: str, at: int, listed: int) -> Iterator[tuple[str, int]]:
+    def _leaves(self, key: str, listed: int) -> Iterator[int]:
+        """Where in the file the lists begin that list the subkeys themselves."""
+        what = f"the list of subkeys of {key!r}"
+        at = self._take(listed, 4, what)
+        if at is None or self._data[at:at + 2] != b"ri":
+            yield from [] if at is None else [at]
+            return
+        for leaf, in self._items(at, 4):
+            place = self._take(leaf, 4, what)
+            if place is not None:
+                if self._data[place + 2:place + 4] == b"\0\0":
+                    self._wrong(f"a part of {what} is empty")
+                yield place
+
+    def _leaf(self, key: str, at: int) -> Iterator[tuple[int, str]]:
         kind = self._data[at:at + 2]
         if kind not in (b"lf", b"lh", b"li"):
             self._wrong(f"a list of subkeys of {key!r} is none")
             return
-        for item in self._items(at, listed, 4 if kind == b"li" else 8):
-            name = self._folded(item[0])
+        for item in self._items(at, 4 if kind == b"li" else 8):
+            name = self._take_key(item[0], f"a subkey of {key!r}")
             if name is None:
-                self._wrong(f"a subkey of {key!r} is said to be at {item[0]:#x}, where is none")
                 continue
-            if kind == b"lh" and item[1] != name_hash(name):
+            if kind == b"lh" and item[1] != name_hash(fold(name)):
                 self._wrong(f"the subkey {name!r} of {key!r} has a wrong hash")
-            yield name, item[0]
+            yield item[0], name
 
-    def _items(self, at: int, listed: int, size: int) -> Iterator[tuple[int, ...]]:
+    def _items(self, at: int, size: int) -> Iterator[tuple[int, ...]]:
         """The items of a list of subkeys, each of one number or two."""
         count, = struct.unpack_from("<H", self._data, at + 2)
-        room = -struct.unpack_from("<i", self._data, at - 4)[0] - 4
-        if 4 + count * size > room:
-            self._wrong(f"the list at {listed:#x} is cut off")
+        if 4 + count * size > self._room(at):
+            self._wrong(f"the list at {at - 4 - HEADER:#x} is cut off")
             return iter(())
         return struct.iter_unpack("<I" if size == 4 else "<II",
                                   self._data[at + 4:at + 4 + count * size])
 
-    def _folded(self, offset: int) -> str | None:
-        if self._untaken.get(offset, 0) < 76:
-            return None
-        name = self._key_name(offset, HEADER + offset + 4)
-        return fold(name) if name is not None else None
+    def _room(self, at: int) -> int:
+        """The size of the content of a cell that is allocated."""
+        size: int = struct.unpack_from("<i", self._data, at - 4)[0]
+        return -size - 4
 
     def _descriptor(self, offset: int, references: int) -> None:
         at = self._take(offset, 20, "a security descriptor")
         if at is None:
             return
         magic, _, _, _, count, size = struct.unpack_from("<2sHIIII", self._data, at)
-        room = -struct.unpack_from("<i", self._data, at - 4)[0] - 4
-        if magic != b"sk" or 20 + size > room:
+        if magic != b"sk" or 20 + size > self._room(at):
             self._wrong(f"the security descriptor at {offset:#x} is damaged")
         elif count < references:
             self._wrong(f"the security descriptor at {offset:#x} counts {count} keys, "
@@ -220,13 +227,12 @@ class _Checker:
             if place is None:
                 continue
             magic, length, size, where, _, flags = _VALUE.unpack_from(self._data, place)
-            room = -struct.unpack_from("<i", self._data, place - 4)[0] - 4
-            if magic != b"vk" or 20 + length > room or (length & 1 and not flags & 1):
+            if (magic != b"vk" or 20 + length > self._room(place)
+                    or (length & 1 and not flags & 1)):
                 self._wrong(f"a value of {key!r} is damaged")
                 continue
             raw = self._data[place + 20:place + 20 + length]
-            name = fold(raw.decode("latin-1") if flags & 1 else raw.decode("utf-16-le",
-                                                                           "surrogatepass"))
+            name = fold(_decoded(raw, compressed=bool(flags & 1)))
             if name in names:
                 self._wrong(f"the key {key!r} has two values called {name!r}")
             names.add(name)
@@ -255,6 +261,10 @@ class _Checker:
         for segment, in struct.iter_unpack("<I", self._data[place:place + 4 * count]):
             self._take(segment, min(size, BIG_SEGMENT), what)
             size -= BIG_SEGMENT
+
+
+def _decoded(name: bytes, *, compressed: bool) -> str:
+    return name.decode("latin-1") if compressed else name.decode("utf-16-le", "surrogatepass")
 
 
 def name_hash(folded: str) -> int:

@@ -39,14 +39,16 @@ HEADER: Final = 4096
 #: From version 1.4 on, data of more bytes is stored in segments of this size.
 BIG_SEGMENT: Final = 16344
 
+#: The longest name of a key, in bytes: Windows' limit is 255 characters.
+LONGEST_NAME: Final = 512
+
 #: The offset of what is not there.
 NOWHERE: Final = 0xFFFFFFFF
 
 #: Real keys have at most some ten thousand subkeys (DeviceIds, Uninstall) or values.
 _MANY = 200_000
 _LONGEST_VALUE = 64 << 20
-#: Windows' own limits: 255 characters, 512 levels.
-_LONGEST_NAME = 512
+#: Windows' own limit.
 _DEEPEST = 512
 
 
@@ -165,7 +167,7 @@ class Key:
         self.offset = offset
         flags, = struct.unpack_from("<H", cell, 2)
         length, = struct.unpack_from("<H", cell, 72)
-        if length > _LONGEST_NAME:
+        if length > LONGEST_NAME:
             raise _corrupt("the name of a key of the hive is too long")
         self.name = _name(cell[76:], length, compressed=bool(flags & 0x20))
         self._children: dict[str, int] | None = None
