@@ -6,6 +6,7 @@ import io
 import struct
 import tempfile
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +69,11 @@ def _walk(root: Any, children: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN40
         left.extend((f"{path}\\{name}" if path else name, child) for name, child in children(key))
 
 
+@lru_cache(maxsize=2)
 def _full(data: bytes) -> dict[str, tuple[object, ...]]:
     hive = Hive(data)
-    return {path: (sorted(key.values(), key=lambda value: value.name), *_rest(hive, key))
+    return {path: (frozenset((value.name, value.type, value.data) for value in key.values()),
+                   *_rest(hive, key))
             for path, key in hive.root.walk()}
 
 

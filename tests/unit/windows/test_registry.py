@@ -42,7 +42,7 @@ def test_hivex_reads_the_same(name: str) -> None:
 @pytest.mark.parametrize(("name", "below"), [
     ("BCD", ""), ("SYSTEM-win8.1-x64", "DriverDatabase\\DeviceIds\\PCI"),
     ("SYSTEM-win10-1709-x64", "DriverDatabase\\DriverInfFiles"),
-    ("SYSTEM-win7-x86", "ControlSet001\\Services")])
+    ("SYSTEM-win7-x86", "ControlSet001\\Control\\Class")])
 def test_dissect_reads_the_same(name: str, below: str) -> None:
     ours = {path: key.values() for path, key in _key(name, below).walk()}
     assert len(ours) > 10
