@@ -90,8 +90,11 @@ def hash_of(data: bytes, algorithm: str) -> bytes:
 
 
 def catalog(files: Mapping[str, bytes], *, digest: str = "sha1", signer: str = "Test Corp",
-            issuer: str = "Test Root", members: str | None = None) -> bytes:
-    """A catalog that lists `files` by hashes of the kind `members`, signed over `digest`."""
+            issuer: str = "Test Root", members: str | None = None, crossed: bool = True) -> bytes:
+    """A catalog that lists `files` by hashes of the kind `members`, signed over `digest`.
+
+    With `crossed`, it has a certificate of the issuer that bears Microsoft's name.
+    """
     kind = members or digest
     subjects = b"".join(
         _subject(name, hash_of(data, kind), kind) for name, data in files.items())
@@ -100,7 +103,7 @@ def catalog(files: Mapping[str, bytes], *, digest: str = "sha1", signer: str = "
         _der(0x17, b"240101000000Z"),
         _der(0x30, _oid(f"1.3.6.1.4.1.311.12.1.{2 if kind == 'sha1' else 3}") + _der(5, b"")),
         _der(0x30, subjects)])
-    return _signed(content, digest, signer, issuer)
+    return _signed(content, digest, signer, issuer, crossed=crossed)
 
 
 def _subject(name: str, value: bytes, kind: str) -> bytes:
@@ -119,9 +122,12 @@ def _name_value(name: str, value: str) -> bytes:
                 + _der(4, value.encode("utf-16-le") + b"\0\0"))
 
 
-def _signed(content: bytes, digest: str, signer: str, issuer: str) -> bytes:
+def _signed(content: bytes, digest: str, signer: str, issuer: str, *, crossed: bool) -> bytes:
     algorithm = algos.DigestAlgorithm({"algorithm": digest})
     certificate = _certificate(digest, signer, issuer)
+    certificates = certificate.dump()
+    if crossed:
+        certificates += _certificate(digest, issuer, "Microsoft Code Verification Root").dump()
     attributes = cms.CMSAttributes([
         {"type": "content_type", "values": ["1.3.6.1.4.1.311.10.1"]},
         {"type": "message_digest", "values": [hashlib.new(digest, content).digest()]}])
@@ -134,7 +140,7 @@ def _signed(content: bytes, digest: str, signer: str, issuer: str) -> bytes:
         "signature": _sign(attributes.dump(), digest)})
     inner = _der(0x30, core.Integer(1).dump() + cms.DigestAlgorithms([algorithm]).dump()
                  + _der(0x30, _oid("1.3.6.1.4.1.311.10.1") + outer)
-                 + _der(0xA0, certificate.dump()) + _der(0x31, info.dump()))
+                 + _der(0xA0, certificates) + _der(0x31, info.dump()))
     return _der(0x30, _oid("1.2.840.113549.1.7.2") + _der(0xA0, inner))
 
 
@@ -217,12 +223,12 @@ Maker = "Test Corp"
 
 
 def package(name: str = "viostor", *, machine: int = AMD64, digest: str = "sha1",
-            signed: bool = True, **options: Any) -> dict[str, bytes]:  # noqa: ANN401
+            signed: bool = True, crossed: bool = True, **options: Any) -> dict[str, bytes]:  # noqa: ANN401
     """INF, SYS and (where `signed`) catalog of a driver, by file name; `options` are `inf`'s."""
     files = {f"{name}.inf": inf(name, **options),
              f"{name}.sys": pe(machine, signed=signed, content=name.encode())}
     if signed:
-        files[f"{name}.cat"] = catalog(files, digest=digest)
+        files[f"{name}.cat"] = catalog(files, digest=digest, crossed=crossed)
     return files
 
 

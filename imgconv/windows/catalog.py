@@ -7,7 +7,8 @@ UTF-16, those of the second kind by the bytes of the hash; and a member has the 
 SpcIndirectDataContent, or not.
 
 No root certificates are known here: `intact` says that nobody has changed the list since the owner
-of the certificate signed it, not that Windows trusts that owner.
+of the certificate signed it, not that Windows trusts that owner; `leads_to_microsoft` goes by the
+certificates' names.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ CATALOG_LIMIT: Final = 16 << 20
 _CTL = "1.3.6.1.4.1.311.10.1"
 _NAME_VALUE = "1.3.6.1.4.1.311.12.2.1"
 _INDIRECT_DATA = "1.3.6.1.4.1.311.2.1.4"
+_CROSS_ROOT = "Microsoft Code Verification Root"
 _MOST_MEMBERS = 20_000
 _MOST_CERTIFICATES = 64
 #: Bits of an RSA modulus: more would only take time.
@@ -66,6 +68,10 @@ class Catalog:
     the signer's certificate itself is signed. `intact` is None where the signature is of a kind
     that is not checked here. Once the validity (`not_before`, `not_after`) has ended, what was
     signed and timestamped before stays good.
+
+    `leads_to_microsoft`: Microsoft has issued the signer's certificate, or one of those that come
+    with it for another authority (a cross-certificate). The kernel of 64-bit Windows knows no other
+    roots than Microsoft's, whatever certificates the system has besides.
     """
 
     members: tuple[Member, ...]
@@ -73,6 +79,7 @@ class Catalog:
     digest: str
     certificate_digest: str
     self_signed: bool
+    leads_to_microsoft: bool
     intact: bool | None
     not_before: datetime
     not_after: datetime
@@ -180,6 +187,10 @@ def _read(outer: Any) -> Catalog:  # noqa: ANN401 - asn1crypto has no types
         signer["digest_algorithm"]["algorithm"].native,
         certificate["signature_algorithm"].hash_algo,
         certificate.subject == certificate.issuer,
+        certificate.issuer.native.get("organization_name") == "Microsoft Corporation" or any(
+            isinstance(choice.chosen, x509.Certificate)
+            and choice.chosen.issuer.native.get("common_name") == _CROSS_ROOT
+            for choice in signed["certificates"]),
         # PKCS#7 hashes the list without its tag and length (RFC 2315, 9.3).
         _intact(signer, certificate, bytes(trust_list.contents)),
         validity["not_before"].native, validity["not_after"].native)

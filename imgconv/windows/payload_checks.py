@@ -61,6 +61,13 @@ def check(files: Mapping[str, bytes], catalog_name: str, windows: WindowsVersion
         if not any(map(signed.lists, _digests(files[name], programs.get(name)))):
             raise NotUsable(f"{catalog_name} does not list {name} as it is here: one of the two "
                             "was changed, or is from another build")
+    if enforced and not signed.leads_to_microsoft:
+        raise NotUsable(
+            f"{catalog_name} is signed by {signed.signer or 'somebody'} with "
+            + ("a test certificate" if signed.self_signed else
+               "a certificate that does not lead to Microsoft")
+            + ": 64-bit Windows would not start with it (0xc0000428)",
+            hint="take another version of the drivers: drivers/README.md says which")
     warnings = [*_about_signature(catalog_name, signed, windows, enforced=enforced)]
     if windows.release <= _WITHOUT_SHA2 and (signed.needs_sha2 or not all(
             signed.lists(_digests(files[name], programs.get(name))[0]) for name in listed)):
@@ -100,12 +107,7 @@ def _about_signature(name: str, signed: Catalog, windows: WindowsVersion, *,
                      enforced: bool) -> Iterator[str]:
     if signed.intact is None:
         yield f"the signature of {name} is there, but of a kind that is not checked here"
-    if not enforced:
-        return
-    if signed.self_signed:
-        yield (f"it is signed by a test certificate ({signed.signer}): Windows starts with it only "
-               "after bcdedit /set testsigning on")
-    elif (windows.release >= _MICROSOFT_ONLY_FROM[:2] and windows.build >= _MICROSOFT_ONLY_FROM[2]
+    if (enforced and (*windows.release, windows.build) >= _MICROSOFT_ONLY_FROM
             and not signed.signer.startswith("Microsoft ")
             and signed.not_before >= _LAST_CROSS_SIGNED):
         yield (f"it is signed by {signed.signer}, not by Microsoft: this Windows does not start "

@@ -128,6 +128,11 @@ class Payload:
                      "scripts/fetch-virtio-win downloads one")
         self.offers = tuple(Offer(path, *of_folder(path.rpartition("/")[0])) for path in paths)
 
+    @property
+    def files(self) -> Sequence[str]:
+        """The paths of all files, also of those that belong to no driver."""
+        return tuple(self._tree.files.values())
+
     def select(self, windows: WindowsVersion) -> Selection:
         """The best usable package of each driver, and the guest agent. Raises BadPayload."""
         packages: list[DriverPackage] = []
@@ -144,6 +149,10 @@ class Payload:
                 unsuited.append(self._refusal(offers[0], _for_others(offers), name))
         return Selection(tuple(packages), tuple(refused), self._agent(windows.arch),
                          tuple(unsuited))
+
+    def applies(self, offer: Offer, windows: WindowsVersion) -> bool:
+        """Whether an INF is for that Windows and processor. Raises BadInf, BadPayload."""
+        return bool(self._inf(offer).models(windows))
 
     def version(self, offer: Offer, windows: WindowsVersion) -> Version:
         """What an INF says of itself. Raises BadInf, BadPayload."""
@@ -163,7 +172,7 @@ class Payload:
         files = self._files(offer, list(needed), catalog)
         boot = any(service.start == 0 for one in installations for service in one.services)
         verdict = check(files, catalog, windows, boot=boot)
-        return DriverPackage(parsed, files, windows.arch, self._origin(offer), verdict.signer,
+        return DriverPackage(parsed, files, windows.arch, self.origin(offer), verdict.signer,
                              verdict.warnings)
 
     def close(self) -> None:
@@ -185,7 +194,7 @@ class Payload:
             applying: list[tuple[Version, Offer]] = []
             for offer in group:
                 try:
-                    if self._inf(offer).models(windows):
+                    if self.applies(offer, windows):
                         applying.append((self.version(offer, windows), offer))
                 except (BadInf, BadPayload) as error:
                     refused.append(self._refusal(offer, error.message))
@@ -230,11 +239,12 @@ class Payload:
                         return name.rpartition("/")[2], data
         return None
 
-    def _origin(self, offer: Offer) -> str:
+    def origin(self, offer: Offer) -> str:
+        """Where it is from, for people."""
         return f"{self.path.name}/{offer.folder}".rstrip("/")
 
     def _refusal(self, offer: Offer, why: str, name: str = "") -> Refusal:
-        return Refusal(name or offer.name, self._origin(offer), why)
+        return Refusal(name or offer.name, self.origin(offer), why)
 
 
 def open_payload(path: Path | None = None) -> Payload:

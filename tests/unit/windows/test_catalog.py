@@ -50,6 +50,11 @@ def test_a_test_signature_is_told() -> None:
     assert not catalog.parse(made.catalog(FILES, signer="Me", issuer="You")).self_signed
 
 
+def test_whether_it_leads_to_microsoft() -> None:
+    assert catalog.parse(made.catalog(FILES)).leads_to_microsoft
+    assert not catalog.parse(made.catalog(FILES, crossed=False)).leads_to_microsoft
+
+
 @pytest.mark.parametrize(("data", "why"), [
     (b"", "usable"), (b"\x30\x80" * 50_000, "usable"), (made.pe(), "usable"),
     (made.catalog(FILES)[:-40], "usable"),
