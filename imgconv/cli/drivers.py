@@ -102,8 +102,8 @@ def check(path: PathArgument = None,
     """Check that drivers are complete, for the right processor, signed, and as they were signed.
 
     Without --windows every package is checked, for the Windows that its folder says. The status is
-    1 when something is refused. The signatures are checked, not who made them: no list of trusted
-    roots is used.
+    1 when something is refused, or nothing is usable. The signatures are checked, not who made
+    them: no list of trusted roots is used.
     """
     if arch is not None and arch not in _ARCHES:
         raise UsageError(f"there is no processor {arch}", hint=f"one of {', '.join(_ARCHES)}")
@@ -117,7 +117,7 @@ def check(path: PathArgument = None,
             "agent": selection.agent[0] if selection.agent else None})
     else:
         _print(payload, selection)
-    raise typer.Exit(1 if selection.refused else 0)
+    raise typer.Exit(1 if selection.refused or not selection.packages else 0)
 
 
 def _named(word: str, arch: str) -> WindowsVersion:
@@ -155,8 +155,9 @@ def _package(package: DriverPackage) -> dict[str, Any]:
 
 def _print(payload: Payload, selection: Selection) -> None:
     if selection.packages:
+        inside = f"{payload.path.name}/"
         show.table(("driver", "from", "processor", "signed by"), [
-            (one.name, one.origin, one.arch, one.signer or "nobody")
+            (one.name, one.origin.removeprefix(inside), one.arch, one.signer or "nobody")
             for one in selection.packages])
     warnings: dict[str, list[str]] = {}
     for one in selection.packages:

@@ -15,6 +15,10 @@ from imgconv.windows.versions import WindowsVersion
 
 #: 64-bit Windows loads only signed drivers from Vista on.
 _ENFORCED_FROM: Final = (6, 0)
+#: Display drivers of XP's model (their miniport imports this) were dropped with Windows 8, but
+#: their INF files do not say so.
+_WITHOUT_XPDM: Final = (6, 2)
+_XPDM: Final = "videoprt.sys"
 #: 7 and 2008 R2 are the last ones that do not know SHA-2 by themselves.
 _WITHOUT_SHA2: Final = (6, 1)
 #: "Driver Signing Policy" of Windows 10 1607: with Secure Boot, a driver has Microsoft's own
@@ -25,6 +29,10 @@ _LAST_CROSS_SIGNED: Final = datetime(2015, 7, 29, tzinfo=UTC)
 
 class NotUsable(ImgconvError):
     """A driver package that the guest's Windows would not install or load."""
+
+
+class NotSuited(NotUsable):
+    """A driver package that is in order, but for other versions of Windows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +55,9 @@ def check(files: Mapping[str, bytes], catalog_name: str, windows: WindowsVersion
     for name, found in drivers.items():
         if found.arch != windows.arch:
             raise NotUsable(f"{name} is for {found.arch}, the guest is {windows.arch}")
+        if windows.release >= _WITHOUT_XPDM and _XPDM in found.imports:
+            raise NotSuited(f"{name} is a display driver of XP's model, which Windows 8 and newer "
+                            "do not load")
     enforced = windows.arch != "x86" and windows.release >= _ENFORCED_FROM
     unsigned = [name for name, found in drivers.items() if not found.signed]
     content = files.get(catalog_name.lower()) if catalog_name else None

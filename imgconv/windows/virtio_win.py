@@ -6,7 +6,7 @@ package that is taken: an ISO has 600 MB and some 250 packages.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -15,14 +15,14 @@ from typing import Final, Self
 
 from imgconv.windows import inf
 from imgconv.windows.inf import BadInf, Inf, Version
-from imgconv.windows.payload_checks import NotUsable, check
+from imgconv.windows.payload_checks import NotSuited, NotUsable, check
 from imgconv.windows.payload_find import find, payload_in
-from imgconv.windows.payload_labels import Label, of_folder
+from imgconv.windows.payload_labels import LABELS, Label, of_folder
 from imgconv.windows.payload_tree import BadPayload, Tree, open_tree
 from imgconv.windows.versions import WindowsVersion
 
-__all__ = ["BadPayload", "DriverPackage", "NotUsable", "Offer", "Payload", "Refusal", "Selection",
-           "find", "open_payload"]
+__all__ = ["BadPayload", "DriverPackage", "NotSuited", "NotUsable", "Offer", "Payload", "Refusal",
+           "Selection", "find", "open_payload"]
 
 _MOST_INFS: Final = 5000
 _MOST_FILES: Final = 200
@@ -32,6 +32,7 @@ _AGENT_LIMIT: Final = 64 << 20
 _AGENTS: Final = {"x86": ("qemu-ga-i386.msi", "qemu-ga-x86.msi"),
                   "amd64": ("qemu-ga-x86_64.msi", "qemu-ga-x64.msi"),
                   "arm64": ("qemu-ga-aarch64.msi", "qemu-ga-arm64.msi")}
+_NO_MODEL = "its INF has no model for this Windows and processor"
 _MSI = bytes.fromhex("d0cf11e0a1b11ae1")  # a compound file
 
 
@@ -141,12 +142,11 @@ class Payload:
         for name, group in groupby(sorted(self.offers, key=lambda offer: offer.name),
                                    lambda offer: offer.name):
             offers = list(group)
-            before = len(refused)
-            package = self._best(offers, windows, refused)
-            if package is not None:
-                packages.append(package)
-            elif len(refused) == before:
-                unsuited.append(self._refusal(offers[0], _for_others(offers), name))
+            found = self._best(offers, windows, refused)
+            if isinstance(found, DriverPackage):
+                packages.append(found)
+            elif found:
+                unsuited.append(Refusal(name, self.path.name, found))
         return Selection(tuple(packages), tuple(refused), self._agent(windows.arch),
                          tuple(unsuited))
 
@@ -164,7 +164,7 @@ class Payload:
         parsed = self._inf(offer)
         models = parsed.models(windows)
         if not models:
-            raise NotUsable("its INF has no model for this Windows and processor")
+            raise NotSuited(_NO_MODEL)
         installations = [parsed.installation(section, windows)
                          for section in dict.fromkeys(model.install for model in models)]
         catalog = parsed.version(windows).catalog
@@ -186,8 +186,11 @@ class Payload:
         self.close()
 
     def _best(self, offers: Sequence[Offer], windows: WindowsVersion,
-              refused: list[Refusal]) -> DriverPackage | None:
-        """The first usable one from the best folders down; within equal ones the newest first."""
+              refused: list[Refusal]) -> DriverPackage | str:
+        """The first usable one from the best folders down, within equal ones the newest first; or
+        why none of them is for this Windows, "" when it is because of what was refused."""
+        count = len(refused)
+        why = ""
         fitting = sorted((offer for offer in offers if offer.may_fit(windows)),
                          key=lambda offer: offer.rank(windows), reverse=True)
         for _, group in groupby(fitting, lambda offer: offer.rank(windows)):
@@ -202,9 +205,13 @@ class Payload:
             for _, offer in applying:
                 try:
                     return self.load(offer, windows)
+                except NotSuited as error:
+                    why = why or error.message
                 except (NotUsable, BadInf, BadPayload) as error:
                     refused.append(self._refusal(offer, error.message))
-        return None
+        if why or len(refused) > count:
+            return why
+        return _NO_MODEL if fitting else _for_others(offers)
 
     def _inf(self, offer: Offer) -> Inf:
         if offer.path not in self._infs:
@@ -243,8 +250,8 @@ class Payload:
         """Where it is from, for people."""
         return f"{self.path.name}/{offer.folder}".rstrip("/")
 
-    def _refusal(self, offer: Offer, why: str, name: str = "") -> Refusal:
-        return Refusal(name or offer.name, self.origin(offer), why)
+    def _refusal(self, offer: Offer, why: str) -> Refusal:
+        return Refusal(offer.name, self.origin(offer), why)
 
 
 def open_payload(path: Path | None = None) -> Payload:
@@ -264,11 +271,10 @@ def open_payload(path: Path | None = None) -> Payload:
 
 
 def _for_others(offers: Sequence[Offer]) -> str:
-    words = dict.fromkeys(_words(offers))
-    return "it is there only for " + ", ".join(words) if words else \
-        "its INF has no model for this Windows and processor"
-
-
-def _words(offers: Sequence[Offer]) -> Iterator[str]:
+    labels: dict[str, list[Label]] = {}
     for offer in offers:
-        yield " ".join(filter(None, (offer.label.title if offer.label else "", offer.arch)))
+        if offer.label:
+            labels.setdefault(offer.arch or "any processor", []).append(offer.label)
+    return "it is there only for " + ", ".join(
+        f"{arch} ({' '.join(label.name for label in LABELS if label in found)})"
+        for arch, found in sorted(labels.items()))
