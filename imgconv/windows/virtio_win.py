@@ -147,8 +147,8 @@ class Payload:
                 packages.append(found)
             elif found:
                 unsuited.append(Refusal(name, self.path.name, found))
-        return Selection(tuple(packages), tuple(refused), self._agent(windows.arch),
-                         tuple(unsuited))
+        agent = self._agent(windows.arch, refused)
+        return Selection(tuple(packages), tuple(refused), agent, tuple(unsuited))
 
     def applies(self, offer: Offer, windows: WindowsVersion) -> bool:
         """Whether an INF is for that Windows and processor. Raises BadInf, BadPayload."""
@@ -237,13 +237,20 @@ class Payload:
                 raise NotUsable(f"it is larger than {_PACKAGE_LIMIT >> 20} MiB")
         return files
 
-    def _agent(self, arch: str) -> tuple[str, bytes] | None:
+    def _agent(self, arch: str, refused: list[Refusal]) -> tuple[str, bytes] | None:
         for wanted in _AGENTS.get(arch, ()):
             for path, name in sorted(self._tree.files.items()):
                 if path.rpartition("/")[2] == wanted:
-                    data = self._tree.read(path, _AGENT_LIMIT)
+                    try:
+                        data = self._tree.read(path, _AGENT_LIMIT)
+                    except BadPayload as error:
+                        refused.append(Refusal("guest agent", f"{self.path.name}/{name}",
+                                               error.message))
+                        continue
                     if data.startswith(_MSI):
                         return name.rpartition("/")[2], data
+                    refused.append(Refusal("guest agent", f"{self.path.name}/{name}",
+                                           "it is no Windows Installer package"))
         return None
 
     def origin(self, offer: Offer) -> str:
