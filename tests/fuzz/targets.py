@@ -21,8 +21,8 @@ from imgconv.linux.initramfs import check, compression, cpio, initramfs_tools
 from imgconv.linux.modules import ModuleTree
 from imgconv.model import Bus, Filesystem, Names
 from imgconv.windows import catalog as windows_catalog
-from imgconv.windows import pe as windows_pe
 from imgconv.windows import inf as inf_files
+from imgconv.windows import pe as windows_pe
 from imgconv.windows.versions import WindowsVersion
 from tests.fake_guest import FakeGuest
 
