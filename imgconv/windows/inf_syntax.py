@@ -206,6 +206,8 @@ def _parsed(text: str) -> Iterator[tuple[str, Line | None]]:
     section: str | None = None
     builder = _Builder()
     for at, line in enumerate(_LINE_END.split(text), 1):
+        if builder.empty and line.lstrip(_BLANK)[:1] in ("", ";"):
+            continue
         if builder.empty and (match := _SECTION.match(line)):
             section = match[1].strip(_BLANK).strip('"').strip().lower()
             yield section, None
