@@ -20,6 +20,8 @@ from imgconv.linux.device_names import Renamer
 from imgconv.linux.initramfs import check, compression, cpio, initramfs_tools
 from imgconv.linux.modules import ModuleTree
 from imgconv.model import Bus, Filesystem, Names
+from imgconv.windows import inf as inf_files
+from imgconv.windows.versions import WindowsVersion
 from tests.fake_guest import FakeGuest
 
 #: Less than a real guest may have, so that an input takes no more than a fraction of a second.
@@ -116,6 +118,20 @@ def os_release(data: bytes) -> None:
     quick._system(FakeGuest({"/etc/os-release": data}))
 
 
+def inf(data: bytes) -> None:
+    package = inf_files.parse(data, "fuzzed.inf")
+    for windows in (WindowsVersion(6, 1, 7601, "x86"),
+                    WindowsVersion(10, 0, 20348, "amd64", server=True)):
+        with suppress(ImgconvError):
+            package.version(windows)
+        with suppress(ImgconvError):
+            package.sources(windows)
+        for model in package.models(windows)[:10]:
+            with suppress(ImgconvError):
+                done = package.installation(model.install, windows)
+                assert not any(".." in file.target.split("/") for file in done.files)
+
+
 def image(data: bytes) -> None:
     head, tail = data[:headers.HEAD_SIZE], data[-headers.SECTOR:]
     headers.format_of(head, tail)
@@ -145,7 +161,7 @@ def _plausible(data: bytes) -> bool:
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target for target in (
         initramfs, decompress, module_index, module_text, module, mounts, crypt, command_line, grub,
-        kernel_image, os_release, image, tables)}
+        kernel_image, os_release, image, tables, inf)}
 
 
 def run(name: str, data: bytes) -> None:
