@@ -70,6 +70,11 @@ class Job:
     undo: bool = True
     state_dir: Path | None = None
 
+    @property
+    def writes_sources(self) -> bool:
+        """Whether the disks themselves are written, if all goes well."""
+        return self.output is None and not self.dry_run
+
 
 def virtio_ize(job: Job, progress: Progress = lambda phase, fraction: None) -> Report:
     """Convert one guest. The sources are untouched until everything is proven.
@@ -81,12 +86,12 @@ def virtio_ize(job: Job, progress: Progress = lambda phase, fraction: None) -> R
     emit.check_names(job.emit)
     machine.check(job.net, job.memory, job.cpus)
     with clock.phase("open"):
-        images = open_images(job, writable=job.output is None and not job.dry_run)
+        images = open_images(job, writable=job.writes_sources)
         outputs = _outputs(job, images)
         if job.output is not None and not job.dry_run:
             for image, (path, fmt) in zip(images, outputs, strict=True):
                 commit.check_output(image, path, fmt, force=job.force)
-    with lock.locked(images, writable=job.output is None and not job.dry_run), \
+    with lock.locked(images, writable=job.writes_sources), \
             overlay.workspace() as workspace:
         fingerprints = [commit.fingerprint(image) for image in images]
         overlays = [overlay.create(image, workspace) for image in images]

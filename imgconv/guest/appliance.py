@@ -179,6 +179,9 @@ class Appliance:
 
     def mount(self, mounts: Sequence[Mount], *, writable: bool) -> None:
         """Mount the guest as it would itself, parents first. Raises ImgconvError."""
+        if all(mount.path != "/" for mount in mounts):
+            for mount in mounts:  # the drives of a Windows, beside each other
+                self._try("mkmountpoint", mount.path)
         for mount in sorted(mounts, key=lambda mount: mount.path.count("/") if
                             mount.path != "/" else -1):
             try:

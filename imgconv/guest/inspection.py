@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from imgconv.errors import CannotConvert, HostileInput, ImgconvError, UsageError
 from imgconv.guest.appliance import Appliance
 from imgconv.guest.quick import LONGEST, quick
+from imgconv.guest.quick_windows import quick_windows, windows_os
 from imgconv.guest.watchdog import ApplianceGone
 from imgconv.model import Filesystem, Firmware, Inspection, LinuxOs, Mount, WindowsOs
 
 #: Partition types: the EFI system partition and the place of GRUB's core image on GPT disks.
 _ESPS = {"c12a7328-f81f-11d2-ba4b-00a0c93ec93b", "0xef"}
+#: What the disks of a machine that only has Windows hold, in blkid's words.
+_WINDOWS_ONLY = {"", "ntfs", "vfat", "exfat", "swap"}
+
 #: More partitions, logical volumes and the like than this are no guest's, and each takes questions.
 _MANY = 256
 
@@ -30,9 +36,42 @@ def inspect(appliance: Appliance, root: str | None = None) -> Inspection:
         Filesystem(device, tag.get("TYPE", ""), tag.get("UUID", ""), tag.get("LABEL", ""),
                    tag.get("PART_ENTRY_UUID", tag.get("PARTUUID", "")))
         for device, tag in tags.items())
+    firmware = _firmware(tags)
+    if root is None and {f.type for f in filesystems} <= _WINDOWS_ONLY:
+        windows = quick_windows(appliance, filesystems)
+        if windows is not None:
+            return _windows(*windows, firmware, filesystems, tags)
     found = quick(appliance, filesystems) if root is None else None
     device, arch, mounts, system = found or _thorough(appliance, root)
-    return Inspection(device, arch, _firmware(tags), filesystems, mounts, system)
+    if isinstance(system, WindowsOs):
+        return _windows(device, arch, system, firmware, filesystems, tags)
+    return Inspection(device, arch, firmware, filesystems, mounts, system)
+
+
+def _windows(device: str, arch: str, system: WindowsOs, firmware: Firmware,
+             filesystems: tuple[Filesystem, ...], tags: dict[str, dict[str, str]]) -> Inspection:
+    """A Windows has no root folder that all is mounted in: drive C: is /c here, and the partition
+    that the firmware starts from, when it is another, is /system."""
+    mounts = [Mount(device, "/c")]
+    start = next((partition for partition, tag in tags.items() if _starts(tag, firmware)), device)
+    if start != device:
+        mounts.append(Mount(start, "/system"))
+    return Inspection(device, arch, firmware, filesystems, tuple(mounts),
+                      replace(system, systemroot=f"/c{system.systemroot}"))
+
+
+def _starts(tag: dict[str, str], firmware: Firmware) -> bool:
+    """Whether the firmware starts from the partition of which blkid says `tag`."""
+    if tag.get("TYPE") not in ("ntfs", "vfat"):
+        return False
+    if firmware is Firmware.UEFI:
+        return tag.get("PART_ENTRY_TYPE", "").lower() in _ESPS
+    return _is_active(tag)
+
+
+def _is_active(tag: dict[str, str]) -> bool:
+    return tag.get("PART_ENTRY_SCHEME") == "dos" and bool(
+        int(tag.get("PART_ENTRY_FLAGS", "0"), 16) & 0x80)
 
 
 def _thorough(appliance: Appliance, root: str | None
@@ -70,9 +109,21 @@ def _os(appliance: Appliance, root: str) -> LinuxOs | WindowsOs:
         named = product if any(map(str.isalpha, product)) else f"{distro.capitalize()} {product}"
         return LinuxOs(distro, named, version)
     if kind == "windows":
-        return WindowsOs(product, version, appliance.call("inspect_get_windows_systemroot", root))
+        return _windows_os(appliance, root)
     raise CannotConvert(f"this is a {kind} guest ({product})",
                         hint="imgconv converts Linux and Windows guests")
+
+
+def _windows_os(appliance: Appliance, device: str) -> WindowsOs:
+    folder = str(appliance.call("inspect_get_windows_systemroot", device))
+    appliance.call("mount_ro", device, "/")
+    software = appliance.find(f"{folder}/System32/config/SOFTWARE")
+    if software is None:
+        raise CannotConvert(f"the Windows on {device} has no SOFTWARE hive",
+                            hint="this installation is not complete")
+    found = windows_os(appliance, software, appliance.find(folder) or folder)
+    appliance.call("umount_all")
+    return found
 
 
 def _tags(appliance: Appliance) -> dict[str, dict[str, str]]:
@@ -108,7 +159,5 @@ def _blkid(appliance: Appliance, device: str) -> dict[str, str]:
 def _firmware(tags: dict[str, dict[str, str]]) -> Firmware:
     """UEFI when there is an EFI system partition and nothing that a BIOS would start."""
     kinds = {tag.get("PART_ENTRY_TYPE", "").lower() for tag in tags.values()}
-    active = any(int(tag.get("PART_ENTRY_FLAGS", "0"), 16) & 0x80 for tag in tags.values()
-                 if tag.get("PART_ENTRY_SCHEME") == "dos")
-    bios = active or _BIOS_BOOT in kinds
+    bios = any(map(_is_active, tags.values())) or _BIOS_BOOT in kinds
     return Firmware.UEFI if kinds & _ESPS and not bios else Firmware.BIOS

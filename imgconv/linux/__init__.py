@@ -37,8 +37,7 @@ def plan(reader: Reader, inspection: Inspection, options: Options) -> Plan:
         raise CannotConvert("the guest's initramfs tool is none that imgconv knows",
                             hint="known are: " + ", ".join(t.NAME for t in initramfs.TOOLS))
     if tool is not None:
-        drivers = [name for name in kernels.DRIVERS[bus]
-                   if any(kernel.tree.state(name) == "module" for kernel in able)]
+        drivers = kernels.modular_drivers(able, bus)
         changes += tool.persist(reader, renamer, drivers)
         for kernel in able:
             changes += initramfs.plan(reader, kernel, inspection.arch, renamer, tool,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from imgconv.errors import HostileInput
@@ -118,3 +118,10 @@ def offered(reader: Reader, entries: Iterable[BootEntry]) -> tuple[Kernel, ...]:
             kernels.append(Kernel(release, image, initrds, tree, tuple(group),
                                   arch_of(reader, image)))
     return tuple(kernels)
+
+
+def modular_drivers(kernels: Sequence[Kernel], bus: Bus) -> list[str]:
+    """The drivers for `bus` that some of `kernels` has as modules, so that an initramfs needs them.
+    """
+    return [name for name in DRIVERS[bus]
+            if any(kernel.tree.state(name) == "module" for kernel in kernels)]

@@ -261,9 +261,8 @@ def _next_initramfs(reader: Reader, renamer: Renamer, offered: tuple[Kernel, ...
     tool = initramfs.detect(reader)
     if tool is None or not renamer.bus.is_virtio:
         return
-    drivers = [name for name in kernels.DRIVERS[renamer.bus]
-               if any(kernel.tree.state(name) == "module" for kernel in offered
-                      if kernel.can_drive(renamer.bus))]
+    drivers = kernels.modular_drivers(
+        [kernel for kernel in offered if kernel.can_drive(renamer.bus)], renamer.bus)
     left = tool.persist(reader, renamer, drivers)
     if left:
         yield Finding(level, tool.NAME, "the guest's next initramfs would lose the drivers",
