@@ -33,7 +33,7 @@ from typing import Final
 
 from imgconv.errors import ImgconvError
 from imgconv.guest.protocols import Reader
-from imgconv.model import WriteFile
+from imgconv.model import RegistryValue, WriteFile
 from imgconv.windows import control_sets, guest_files, registry
 from imgconv.windows.edits import Edits
 
@@ -94,7 +94,7 @@ def plan(reader: Reader, system: Edits, systemroot: str,
     return guest_files.write(reader, f"{systemroot}/{FOLDER}/{name}.cmd", content, why)
 
 
-def _service(name: str) -> tuple[registry.RegistryValue, ...]:
+def _service(name: str) -> tuple[RegistryValue, ...]:
     shell = r"%SystemRoot%\System32\cmd.exe /d /c"
     return (
         registry.dword("Type", _OWN_PROCESS),
