@@ -19,9 +19,9 @@ def user_folder() -> Path:
 def find() -> Path | None:
     """The virtio-win ISO or folder that is used when `--drivers` is not given, or None.
 
-    $VIRTIO_WIN, when it is set, is right or an error. Otherwise it is looked for in the checkout's drivers/, the
-    user's own folder and /usr/share/virtio-win, where the distributions' package of that name puts
-    the ISO or the drivers.
+    $VIRTIO_WIN, when it is set, is right or an error. Otherwise it is looked for in the checkout's
+    drivers/, the user's own folder and /usr/share/virtio-win, where the distributions' package of
+    that name puts the ISO or the drivers.
     """
     named = os.environ.get("VIRTIO_WIN")
     if named:
