@@ -570,5 +570,5 @@ def _walk(key: registry.Key, below: str) -> Sequence[tuple[str, registry.Key]]:
 def _everything(data: bytes, top: str) -> dict[str, frozenset[RegistryValue]]:
     key = Hive(data).key(top)
     assert key is not None
-    return {f"{top}\\{path}".rstrip("\\"): frozenset(below.values())
+    return {f"{top}\\{path}".strip("\\"): frozenset(below.values())
             for path, below in key.walk()}
