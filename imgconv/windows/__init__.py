@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -13,6 +13,7 @@ from imgconv.guest.protocols import Reader
 from imgconv.model import Bus, Capabilities, Change, Inspection, Options, Plan, WindowsOs
 from imgconv.windows import (
     bcd,
+    clock,
     critical_device_database,
     driver_database,
     efi,
@@ -60,7 +61,8 @@ def plan(reader: Reader, inspection: Inspection, options: Options) -> Plan:
     with virtio_win.open_payload(options.drivers) as payload:
         selection = payload.select(windows)
     registry = _Registry.load(reader, inspection)
-    able_to = _capabilities(selection, windows, options.block)
+    able_to = replace(_capabilities(selection, windows, options.block),
+                      localtime=clock.localtime(registry.system.hive))
     storage = STORAGE[options.block] if able_to.block.is_virtio else None
     root = _systemroot(inspection)
 
