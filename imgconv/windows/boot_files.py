@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Iterator
 from typing import Final
 
@@ -62,6 +63,10 @@ def check(reader: Reader, systemroot: str, windows: WindowsVersion, path: str,
     except ImgconvError as error:
         yield failed("driver file", f"{found}: {error.message}")
         return
+    if len(data) < _claimed_size(data):
+        yield failed("driver file", f"{found} is cut off",
+                     f"{len(data):,} of {_claimed_size(data):,} bytes")
+        return
     yield proven("driver file", f"{found} is there", f"{len(data):,} bytes")
     if driver.arch != windows.arch:
         yield failed("machine", f"{found} is for {driver.arch}, Windows is {windows.arch}")
@@ -74,6 +79,19 @@ def check(reader: Reader, systemroot: str, windows: WindowsVersion, path: str,
     yield _signature(windows, match, found, driver, catalogs)
     if match.package:
         yield _store(reader, systemroot, match, found, data)
+
+
+def _claimed_size(data: bytes) -> int:
+    """How long a PE file is by its headers: where its last section ends."""
+    try:
+        start, = struct.unpack_from("<I", data, 60)
+        sections, = struct.unpack_from("<H", data, start + 6)
+        optional, = struct.unpack_from("<H", data, start + 20)
+        table = [struct.unpack_from("<II", data, start + 24 + optional + 40 * index + 16)
+                 for index in range(sections)]
+    except struct.error:
+        return len(data) + 1
+    return max((offset + size for size, offset in table if size), default=0)
 
 
 def _imports(reader: Reader, systemroot: str, path: str, driver: pe.Pe) -> Link:

@@ -80,13 +80,15 @@ def warning(name: str, message: str, evidence: str = "") -> Link:
 
 
 def find(system: Hive, control_set: str, windows: WindowsVersion, device: Device,
-         classes: tuple[str, ...] = ()) -> Match:
+         classes: tuple[str, ...] = (), database: Hive | None = None) -> Match:
     """The driver of `device`; `classes` are the class GUIDs that it may have, () for any.
 
-    Raises CorruptHive.
+    `database` is the hive whose DriverDatabase is asked, SYSTEM without it: drivers that are not
+    needed for booting have theirs in the hive DRIVERS. Raises CorruptHive.
     """
     if system.key(DATABASE) is not None:
-        return _from_database(system, control_set, windows, device, classes)
+        return _from_database(_Database(database or system, system, control_set, windows), device,
+                              classes)
     if windows.release >= FIRST_DRIVER_DATABASE:
         return Match("", (failed(DATABASE, "SYSTEM has none, though this Windows needs it"),))
     return _from_critical_devices(system, control_set, device, classes)
@@ -96,14 +98,23 @@ def find(system: Hive, control_set: str, windows: WindowsVersion, device: Device
 
 
 @dataclass(frozen=True, slots=True)
+class _Database:
+    """The hive with the database, and what of SYSTEM it refers to."""
+
+    hive: Hive
+    system: Hive
+    control_set: str
+    windows: WindowsVersion
+
+
+@dataclass(frozen=True, slots=True)
 class _Candidate:
     rank: tuple[int, ...]
     match: Match
 
 
-def _from_database(system: Hive, control_set: str, windows: WindowsVersion, device: Device,
-                   classes: tuple[str, ...]) -> Match:
-    found = sorted(_candidates(system, control_set, windows, device, classes),
+def _from_database(database: _Database, device: Device, classes: tuple[str, ...]) -> Match:
+    found = sorted(_candidates(database, device, classes),
                    key=lambda candidate: candidate.rank)
     if not found:
         return Match("", (failed("DeviceIds", "no driver knows any id of the device",
@@ -119,12 +130,12 @@ def _from_database(system: Hive, control_set: str, windows: WindowsVersion, devi
                  best.in_box)
 
 
-def _candidates(system: Hive, control_set: str, windows: WindowsVersion, device: Device,
+def _candidates(database: _Database, device: Device,
                 classes: tuple[str, ...]) -> Iterator[_Candidate]:
     seen: set[str] = set()
     for position, name in enumerate(device.ids):
         compatible = position >= len(device.hardware_ids)
-        key = system.key(f"{DATABASE}\\DeviceIds\\{name}")
+        key = database.hive.key(f"{DATABASE}\\DeviceIds\\{name}")
         for value in (key.values() if key is not None else ())[:_MOST]:
             if value.name.lower() in seen or not value.name:
                 continue
@@ -136,18 +147,17 @@ def _candidates(system: Hive, control_set: str, windows: WindowsVersion, device:
                 continue
             met = 2 * compatible + (value.data[0] != 1)
             first = proven("DeviceIds", f"{name} is known to {value.name}", value.data.hex(" "))
-            order, match = _package(system, control_set, windows, device, name, value.name,
-                                    classes)
+            order, match = _package(database, device, name, value.name, classes)
             yield _Candidate((order[0], value.data[1], met, position, *order[1:]),
                              Match(match.service, (first, *match.links), match.package, match.inf,
                                    match.class_guid, match.in_box))
 
 
-def _package(system: Hive, control_set: str, windows: WindowsVersion, device: Device, name: str,
-             inf: str, classes: tuple[str, ...]) -> tuple[tuple[int, ...], Match]:
+def _package(database: _Database, device: Device, name: str, inf: str,
+             classes: tuple[str, ...]) -> tuple[tuple[int, ...], Match]:
     """(unsigned, -date, -version...) and what an INF makes of the id `name`."""
     nothing = (1, 0)
-    entry = system.key(f"{DATABASE}\\DriverInfFiles\\{inf}")
+    entry = database.hive.key(f"{DATABASE}\\DriverInfFiles\\{inf}")
     if entry is None:
         return nothing, Match("", (failed("DriverInfFiles", f"{inf} is not there"),), inf=inf)
     package = entry.text("Active") or ""
@@ -159,13 +169,13 @@ def _package(system: Hive, control_set: str, windows: WindowsVersion, device: De
     if package.lower() not in listed:
         links.append(failed("DriverInfFiles", f"{inf}'s active package is none of its packages",
                             package))
-    key = system.key(f"{DATABASE}\\DriverPackages\\{package}")
+    key = database.hive.key(f"{DATABASE}\\DriverPackages\\{package}")
     if key is None:
         return nothing, Match("", (*links, failed("DriverPackages", f"{package} is not there")),
                               package, inf)
     links.append(proven("DriverPackages", f"{package} is there"))
     score = key.number("SignerScore")
-    order, guid, version_links = _version(system, control_set, windows, key, classes)
+    order, guid, version_links = _version(database, key, classes)
     links += version_links
     links.append(_score(score))
     service, more = _descriptor(key, device, name)
@@ -182,7 +192,7 @@ def _score(score: int | None) -> Link:
     return proven("SignerScore", "the package counts as signed", f"{score:#010x}")
 
 
-def _version(system: Hive, control_set: str, windows: WindowsVersion, package: Key,
+def _version(database: _Database, package: Key,
              classes: tuple[str, ...]) -> tuple[tuple[int, ...], str, list[Link]]:
     value = package.value("Version")
     if value is None or len(value.data) < 40:
@@ -197,12 +207,13 @@ def _version(system: Hive, control_set: str, windows: WindowsVersion, package: K
     known = _ARCHES.get(arch, f"number {arch}")
     if mark not in (0xFFFF, 0xFF00):
         links.append(warning("Version", "begins like none that Windows writes", f"{mark:04x}"))
-    if known != windows.arch:
-        links.append(failed("Version", f"the package is for {known}, Windows is {windows.arch}"))
+    if known != database.windows.arch:
+        links.append(failed("Version", f"the package is for {known}, Windows is "
+                            f"{database.windows.arch}"))
     else:
         links.append(proven("Version", f"the package is for {known}",
                             ".".join(map(str, reversed(numbers)))))
-    links.append(_class(system, control_set, guid, classes))
+    links.append(_class(database.system, database.control_set, guid, classes))
     return (-date, *(-number for number in reversed(numbers))), guid, links
 
 
