@@ -13,6 +13,7 @@ import hivex
 
 from imgconv.model import RegistryValue
 from imgconv.windows import registry
+from imgconv.windows.hive_logs import marvin32
 
 #: REG_SZ, REG_DWORD, REG_BINARY, REG_MULTI_SZ; or all there is to say (its name is not looked at).
 Value = RegistryValue | str | int | bytes | tuple[str, ...]
@@ -106,3 +107,48 @@ def _hivex(name: str, value: Value) -> dict[str, object]:
         case tuple():
             full = registry.multi_sz(name, value)
     return {"key": name, "t": full.type, "value": full.data}
+
+
+# --- what Windows leaves when it stops suddenly -------------------------------------------------
+
+
+def with_sequences(hive: bytes, primary: int, secondary: int) -> bytes:
+    """`hive` with these sequence numbers; it is dirty when they differ."""
+    return with_checksum(hive[:4] + struct.pack("<II", primary, secondary) + hive[12:])
+
+
+def log_entry(sequence: int, before: bytes, after: bytes) -> bytes:
+    """An entry of a log of the new format that makes one hive the other."""
+    pages = [offset for offset in range(_HEADER, len(after), _BIN)
+             if before[offset:offset + _BIN] != after[offset:offset + _BIN]]
+    references = b"".join(struct.pack("<II", page - _HEADER, _BIN) for page in pages)
+    content = references + b"".join(after[page:page + _BIN] for page in pages)
+    size = -(-(40 + len(content)) // 512) * 512
+    flags, = struct.unpack_from("<I", after, 144)
+    return signed(struct.pack("<4sIIIIIQQ", b"HvLE", size, flags, sequence, len(after) - _HEADER,
+                              len(pages), 0, 0) + content.ljust(size - 40, b"\0"))
+
+
+def signed(entry: bytes) -> bytes:
+    """An entry with the hashes that it ought to have."""
+    head = entry[:24] + struct.pack("<Q", marvin32(entry[40:]))
+    return head + struct.pack("<Q", marvin32(head)) + entry[40:]
+
+
+def new_log(hive: bytes, *entries: bytes) -> bytes:
+    """A log of the new format; `hive` is the one it belongs to."""
+    first = entries[0][12:16] if entries else struct.pack("<I", 1)
+    header = hive[:4] + first + first + hive[12:28] + struct.pack("<I", 6) + hive[32:512]
+    return with_checksum(header) + b"".join(entries)
+
+
+def old_log(before: bytes, after: bytes, sequence: int) -> bytes:
+    """A log of the old format that makes one hive the other."""
+    header = after[:4] + struct.pack("<II", sequence, sequence) + before[12:20] + after[20:28]
+    dirty = [before[at:at + 512] != after[at:at + 512] for at in range(_HEADER, len(after), 512)]
+    bitmap = sum(1 << bit for bit, is_dirty in enumerate(dirty) if is_dirty)
+    vector = b"DIRT" + bitmap.to_bytes(len(dirty) // 8, "little")
+    return (with_checksum(header + struct.pack("<I", 1) + after[32:512])
+            + vector.ljust(-(-len(vector) // 512) * 512, b"\0")
+            + b"".join(after[_HEADER + 512 * bit:][:512] for bit, is_dirty in enumerate(dirty)
+                       if is_dirty))

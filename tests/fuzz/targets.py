@@ -20,7 +20,9 @@ from imgconv.linux.device_names import Renamer
 from imgconv.linux.initramfs import check, compression, cpio, initramfs_tools
 from imgconv.linux.modules import ModuleTree
 from imgconv.model import Bus, Filesystem, Names
+from imgconv.windows import catalog as windows_catalog
 from imgconv.windows import inf as inf_files
+from imgconv.windows import pe as windows_pe
 from imgconv.windows.versions import WindowsVersion
 from tests.fake_guest import FakeGuest
 
@@ -158,10 +160,20 @@ def _plausible(data: bytes) -> bool:
     return len(data) >= 104 and struct.unpack_from(">I", data, 36)[0] * 8 <= 32 << 20
 
 
+def pe(data: bytes) -> None:
+    found = windows_pe.parse(data)
+    assert len(found.sha1) == 20
+    assert len(found.sha256) == 32
+
+
+def catalog(data: bytes) -> None:
+    assert windows_catalog.parse(data).members is not None
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target for target in (
         initramfs, decompress, module_index, module_text, module, mounts, crypt, command_line, grub,
-        kernel_image, os_release, image, tables, inf)}
+        kernel_image, os_release, image, tables, inf, pe, catalog)}
 
 
 def run(name: str, data: bytes) -> None:
