@@ -306,8 +306,11 @@ def _check_firmware(arch: str, debian: str, fedora: str) -> Check:
 
 def _check_virtio_win() -> Check:
     found = find_virtio_win()
-    if found:
+    if found and found.exists():
         return Check("virtio-win drivers", Level.OK, str(found))
+    if found:
+        return Check("virtio-win drivers", Level.WARNING,
+                     f"{found}, which $VIRTIO_WIN names, does not exist", "unset VIRTIO_WIN")
     return Check("virtio-win drivers", Level.WARNING,
                  "not found: Windows guests need them",
                  "scripts/fetch-virtio-win  # or: imgconv drivers import virtio-win.iso")

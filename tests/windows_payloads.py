@@ -9,6 +9,7 @@ import hashlib
 import struct
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,7 @@ def _signed(content: bytes, digest: str, signer: str, issuer: str, *, crossed: b
     return _der(0x30, _oid("1.2.840.113549.1.7.2") + _der(0xA0, inner))
 
 
+@cache
 def _certificate(digest: str, signer: str, issuer: str) -> Any:  # noqa: ANN401
     algorithm = {"algorithm": f"{digest}_rsa"}
     key = keys.RSAPublicKey({"modulus": _MODULUS, "public_exponent": 65537})

@@ -28,7 +28,7 @@ from imgconv.windows.virtio_win import (
 _ARCHES = ("amd64", "x86", "arm64")
 
 PathArgument = Annotated[Path | None, typer.Argument(
-    metavar="[PATH]", show_default=False,
+    metavar="PATH", show_default=False,
     help="A virtio-win ISO or folder; without it, the one that is used when --drivers is not "
          "given.")]
 
@@ -95,7 +95,7 @@ def check(path: PathArgument = None,
               "--windows", metavar="NAME",
               help="Check what this Windows would get: 7, 8.1, 10, 11, 2012r2, 2016...")] = None,
           arch: Annotated[str | None, typer.Option(
-              "--arch", metavar="|".join(_ARCHES), show_default="amd64 with --windows, else all",
+              "--arch", metavar="|".join(_ARCHES), show_default="with --windows amd64, else all",
               help="The Windows' processor.")] = None,
           as_json: JsonOption = False, verbose: VerboseOption = False,
           log_file: LogFileOption = None) -> None:

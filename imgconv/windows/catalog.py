@@ -31,7 +31,7 @@ _CTL = "1.3.6.1.4.1.311.10.1"
 _NAME_VALUE = "1.3.6.1.4.1.311.12.2.1"
 _INDIRECT_DATA = "1.3.6.1.4.1.311.2.1.4"
 _CROSS_ROOT = "Microsoft Code Verification Root"
-_MOST_MEMBERS = 20_000
+_MOST_MEMBERS = 10_000
 _MOST_CERTIFICATES = 64
 #: Bits of an RSA modulus: more would only take time.
 _LONGEST_KEY = 16384

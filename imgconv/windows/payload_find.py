@@ -19,13 +19,15 @@ def user_folder() -> Path:
 def find() -> Path | None:
     """The virtio-win ISO or folder that is used when `--drivers` is not given, or None.
 
-    Looked for in $VIRTIO_WIN, the checkout's drivers/, the user's own folder and
-    /usr/share/virtio-win, where the distributions' package of that name puts the ISO or drivers.
+    $VIRTIO_WIN, when it is set, is right or an error. Otherwise it is looked for in the checkout's
+    drivers/, the user's own folder and /usr/share/virtio-win, where the distributions' package of
+    that name puts the ISO or the drivers.
     """
     named = os.environ.get("VIRTIO_WIN")
-    places = [Path(__file__).parents[2] / "drivers", user_folder(), Path("/usr/share/virtio-win")]
-    found = (payload_in(place) for place in ([Path(named), *places] if named else places))
-    return next(filter(None, found), None)
+    if named:
+        return payload_in(Path(named)) or Path(named)
+    places = (Path(__file__).parents[2] / "drivers", user_folder(), Path("/usr/share/virtio-win"))
+    return next(filter(None, map(payload_in, places)), None)
 
 
 def payload_in(place: Path) -> Path | None:

@@ -130,6 +130,6 @@ def _everything(done: Hive) -> dict[str, frozenset[RegistryValue]]:
     for control_set in ("ControlSet001", "ControlSet002"):
         key = done.key(rf"{control_set}\Control")
         assert key is not None
-        found |= {path: frozenset(below.values())
-                  for path, below in key.walk(rf"{control_set}\Control")}
+        found |= {rf"{control_set}\Control\{path}".rstrip("\\"): frozenset(below.values())
+                  for path, below in key.walk()}
     return found

@@ -570,4 +570,5 @@ def _walk(key: registry.Key, below: str) -> Sequence[tuple[str, registry.Key]]:
 def _everything(data: bytes, top: str) -> dict[str, frozenset[RegistryValue]]:
     key = Hive(data).key(top)
     assert key is not None
-    return {path: frozenset(below.values()) for path, below in key.walk(top)}
+    return {f"{top}\\{path}".rstrip("\\"): frozenset(below.values())
+            for path, below in key.walk()}

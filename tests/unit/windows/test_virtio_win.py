@@ -173,6 +173,9 @@ def test_where_it_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert virtio_win.find() == tmp_path / "drivers"
     monkeypatch.setenv("VIRTIO_WIN", str(user))
     assert virtio_win.find() == user
+    monkeypatch.setenv("VIRTIO_WIN", str(tmp_path / "gone"))
+    with pytest.raises(BadPayload, match="gone is no usable driver payload: it does not exist"):
+        open_payload()
 
 
 # --- which package --------------------------------------------------------------------------------
