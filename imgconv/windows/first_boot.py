@@ -19,8 +19,8 @@ Its one drawback: programs that look for intruders know such services too, and m
 A batch file that cannot loop: it counts its starts before anything else, and three are all it gets;
 it never restarts Windows; steps that are done are not done again; and when all are, or the starts
 used up, it leaves FILE.done beside it, forever, and deletes its service. A start that finds
-FILE.done does nothing else. FILE.log says what happened. The file's name has a hash of its
-content, so other steps of a later conversion run again.
+FILE.done does nothing else. FILE.log says what happened. The file's name has a hash of the
+steps, so other steps of a later conversion run again.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ PAUSE: Final = 10
 #: XP's cmd.exe takes lines of 8191 characters.
 _LONGEST_LINE = 8000
 _MANY_STEPS = 200
+_MANY_LINES = 10_000
 _MANY_ATTEMPTS = 60
 _TITLE = re.compile(r"[A-Za-z0-9 .,:'/_-]{1,100}")
 #: What cmd.exe and the C runtime leave alone without quotes.
@@ -63,16 +64,18 @@ class BadStep(ImgconvError):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A line for cmd.exe, such as `quote` makes, in ASCII; a batch file is run by `call`.
+    """A line for cmd.exe, such as `quote` makes, or the lines of a PowerShell script; in ASCII.
 
-    It is done when its exit code is one of `success`. Each start of Windows attempts it
-    `attempts` times, `PAUSE` seconds apart: enough to wait for what Windows is still busy with.
+    A line that is a batch file begins with `call`. PowerShell is there from Windows 7 on. The step
+    is done when its exit code is one of `success`. Each start of Windows attempts it `attempts`
+    times, `PAUSE` seconds apart: enough to wait for what Windows is still busy with.
     """
 
     title: str
-    line: str
+    line: str = ""
     success: tuple[int, ...] = (0,)
     attempts: int = 3
+    powershell: tuple[str, ...] = ()
 
 
 def plan(reader: Reader, system: Edits, systemroot: str,
@@ -84,14 +87,17 @@ def plan(reader: Reader, system: Edits, systemroot: str,
     """
     if not steps:
         return ()
-    content = script(steps).encode("ascii")
-    name = f"first-boot-{hashlib.sha256(content).hexdigest()[:8]}"
+    files = {".cmd": script(steps).encode("ascii")} | {
+        f"-{number}.ps1": _lines(step.powershell).encode("ascii")
+        for number, step in enumerate(steps, 1) if step.powershell}
+    name = f"first-boot-{hashlib.sha256(repr(files).encode()).hexdigest()[:8]}"
     if reader.find(f"{systemroot}/{FOLDER}/{name}.done") is not None:
         return ()
     why = "when Windows first starts: " + "; ".join(step.title for step in steps)
     for control_set in control_sets.names(system.hive):
         system.set(rf"{control_set}\Services\{SERVICE}", _service(name), why)
-    return guest_files.write(reader, f"{systemroot}/{FOLDER}/{name}.cmd", content, why)
+    return tuple(change for ending, content in files.items() for change in guest_files.write(
+        reader, f"{systemroot}/{FOLDER}/{name}{ending}", content, why))
 
 
 def _service(name: str) -> tuple[RegistryValue, ...]:
@@ -133,17 +139,23 @@ def script(steps: Sequence[Step]) -> str:
     lines = [*_HEAD, *(f"call :step_{number}" for number in range(1, len(steps) + 1)), *_TAIL]
     for number, step in enumerate(steps, 1):
         lines += _step(number, step)
+    return _lines(lines)
+
+
+def _lines(lines: Iterable[str]) -> str:
     return "".join(line + "\r\n" for line in lines)
 
 
 def _check(step: Step) -> None:
     if not _TITLE.fullmatch(step.title):
         raise BadStep(f"{step.title!r} is no title of a step")
-    if not (step.line.isascii() and step.line.isprintable() and step.line.strip()):
-        raise BadStep(f"the step {step.title!r} has other characters than ASCII's",
-                      hint="PowerShell takes any text as -EncodedCommand")
-    if len(step.line) > _LONGEST_LINE:
-        raise BadStep(f"the step {step.title!r} is too long: {len(step.line)} characters")
+    if bool(step.line.strip()) == bool(step.powershell):
+        raise BadStep(f"the step {step.title!r} is neither a line nor a PowerShell script")
+    lines = step.powershell or (step.line,)
+    if not all(line.isascii() and line.isprintable() for line in lines):
+        raise BadStep(f"the step {step.title!r} has other characters than ASCII's")
+    if len(lines) > _MANY_LINES or any(len(line) > _LONGEST_LINE for line in lines):
+        raise BadStep(f"the step {step.title!r} is too long")
     if not 1 <= step.attempts <= _MANY_ATTEMPTS or not step.success:
         raise BadStep(f"the step {step.title!r} can never be done")
 
@@ -195,6 +207,8 @@ exit /b 0
 
 def _step(number: int, step: Step) -> list[str]:
     codes = " ".join(str(code) for code in step.success)
+    line = step.line or ("powershell.exe -NoProfile -NonInteractive -ExecutionPolicy Bypass "
+                         rf'-File "%CD%\%name%-{number}.ps1"')
     # `ver` makes the exit code 0; `ping` waits, as `timeout` does not without a keyboard.
     return rf""":step_{number}
 if exist "%name%.step{number}" exit /b 0
@@ -202,7 +216,7 @@ set "left={step.attempts}"
 :again_{number}
 echo -- %DATE% %TIME% {step.title}
 ver >nul
-{step.line}
+{line}
 set "code=%ERRORLEVEL%"
 echo -- exit code %code%
 for %%c in ({codes}) do if "%code%"=="%%c" goto done_{number}

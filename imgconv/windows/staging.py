@@ -18,12 +18,13 @@ signature checked, so that only drivers that are needed to get that far are put 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final, Protocol
+from typing import Final
 
 from imgconv.errors import ImgconvError
 from imgconv.guest.protocols import Reader
 from imgconv.model import WriteFile
 from imgconv.windows import guest_files, registry
+from imgconv.windows.driver_database import Published
 from imgconv.windows.edits import Edits
 from imgconv.windows.versions import FIRST_DRIVER_DATABASE, WindowsVersion
 from imgconv.windows.virtio_win import DriverPackage
@@ -40,24 +41,6 @@ _DRIVERS = "system32/drivers/"
 #: The key of DevicePath in the SOFTWARE hive, and what it says when nobody changed it.
 _DEVICE_PATH_KEY = r"Microsoft\Windows\CurrentVersion"
 _DEFAULT_PATH = r"%SystemRoot%\inf"
-
-
-class Published(Protocol):
-    """How the guest's Windows calls a package: its folder in the driver store and its INF.
-
-    With `kept` the package that has these names is the guest's own, and stays.
-    """
-
-    @property
-    def package_folder(self) -> str: ...
-
-    @property
-    def inf_name(self) -> str:
-        """`oemN.inf`."""
-        ...
-
-    @property
-    def kept(self) -> bool: ...
 
 
 class IncompletePackage(ImgconvError):

@@ -81,6 +81,19 @@ def test_other_steps_run_again() -> None:
     assert [value.name for value in again[0].values] == ["ImagePath"]
 
 
+def test_powershell_is_a_file_of_its_own() -> None:
+    fake = guest()
+    steps = (*STEPS, Step("wait", powershell=("Start-Sleep 1", "exit 0")))
+    (batch, wait), edits = plan(fake, steps)
+    assert wait.path == batch.path.replace(".cmd", "-3.ps1")
+    assert wait.content == b"Start-Sleep 1\r\nexit 0\r\n"
+    assert b'-File "%CD%\\%name%-3.ps1"\r\n' in batch.content
+    apply(fake, (batch, wait), edits)
+    assert plan(fake, steps) == ((), ())
+    other, _ = plan(fake, (*STEPS, Step("wait", powershell=("exit 0",))))
+    assert other[0].path != batch.path
+
+
 def test_no_steps_no_changes() -> None:
     assert plan(guest(), ()) == ((), ())
 
@@ -125,6 +138,10 @@ def test_steps_in_order_with_their_codes() -> None:
     Step("a\nb", "ver"),
     Step("ok", ""),
     Step("ok", "  "),
+    Step("ok", "ver", powershell=("exit 0",)),
+    Step("ok", powershell=("exit 0\nexit 1",)),
+    Step("ok", powershell=("Připojení",)),
+    Step("ok", powershell=("exit 0",) * 10_001),
     Step("ok", "echo a\nshutdown /r"),
     Step("ok", "echo a\rb"),
     Step("ok", "echo \x1a"),

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date
 
 import pytest
@@ -8,6 +8,7 @@ import pytest
 from imgconv.errors import ImgconvError
 from imgconv.model import AppendFile, WriteFile
 from imgconv.windows import guest_files, registry, staging
+from imgconv.windows.driver_database import Published
 from imgconv.windows.edits import Edits
 from imgconv.windows.inf import File, Inf, Installation, Model, Version
 from imgconv.windows.registry import Hive
@@ -15,6 +16,8 @@ from imgconv.windows.versions import WindowsVersion
 from imgconv.windows.virtio_win import DriverPackage
 from tests.fake_guest import FakeGuest
 from tests.hives import make_hive
+from tests.unit.windows.driver_packages import from_iso
+from tests.windows_data import needs_data
 
 WIN10 = WindowsVersion(10, 0, 16299, "amd64")
 WIN7 = WindowsVersion(6, 1, 7601, "x86")
@@ -38,14 +41,9 @@ class TwoModels(Inf):
                                                   File("helper.exe", "System32/helper.exe")))
 
 
-@dataclass(frozen=True)
-class Published:
-    package_folder: str = "viostor.inf_amd64_0123456789abcdef"
-    inf_name: str = "oem7.inf"
-    kept: bool = False
-
-
-STORE = f"/c/Windows/System32/DriverStore/FileRepository/{Published().package_folder}"
+PUBLISHED = Published("viostor.inf_amd64_0123456789abcdef", "oem7.inf")
+KEPT = replace(PUBLISHED, kept=True)
+STORE = f"/c/Windows/System32/DriverStore/FileRepository/{PUBLISHED.package_folder}"
 PACKAGE = DriverPackage(
     TwoModels("viostor.inf"),
     {"viostor.inf": b"inf", "viostor.sys": b"sys", "viostor.cat": b"cat", "helper.exe": b"exe"},
@@ -66,7 +64,7 @@ def apply(fake: FakeGuest, changes: tuple[WriteFile, ...]) -> dict[str, bytes]:
 
 def test_windows_8_and_newer_have_a_driver_store() -> None:
     fake = guest()
-    changes = staging.files(fake, "/c/Windows", PACKAGE, Published(), boot=True, windows=WIN10)
+    changes = staging.files(fake, "/c/Windows", PACKAGE, PUBLISHED, boot=True, windows=WIN10)
     assert apply(fake, changes) == {
         f"{STORE}/viostor.inf": b"inf", f"{STORE}/viostor.sys": b"sys",
         f"{STORE}/viostor.cat": b"cat", f"{STORE}/helper.exe": b"exe",
@@ -75,11 +73,11 @@ def test_windows_8_and_newer_have_a_driver_store() -> None:
         "/c/Windows/System32/drivers/viostor.sys": b"sys",
     }
     assert all(change.before is None and "viostor" in change.why for change in changes)
-    assert staging.files(fake, "/c/Windows", PACKAGE, Published(), boot=True, windows=WIN10) == ()
+    assert staging.files(fake, "/c/Windows", PACKAGE, PUBLISHED, boot=True, windows=WIN10) == ()
 
 
 def test_windows_installs_other_drivers_itself() -> None:
-    changes = staging.files(guest(), "/c/Windows", PACKAGE, Published(), boot=False, windows=WIN10)
+    changes = staging.files(guest(), "/c/Windows", PACKAGE, PUBLISHED, boot=False, windows=WIN10)
     assert not any("drivers/" in change.path for change in changes)
     assert len(changes) == 6
 
@@ -100,38 +98,36 @@ def test_older_windows_have_folders() -> None:
 def test_an_older_driver_is_replaced_under_its_own_name() -> None:
     fake = guest()
     fake.files["/c/Windows/System32/drivers/VIOSTOR.SYS"] = b"old"
-    changes = staging.files(fake, "/c/Windows", PACKAGE, Published(), boot=True, windows=WIN10)
+    changes = staging.files(fake, "/c/Windows", PACKAGE, PUBLISHED, boot=True, windows=WIN10)
     assert [(change.path, change.before) for change in changes if change.before is not None] == [
         ("/c/Windows/System32/drivers/VIOSTOR.SYS", b"old")]
 
 
 def test_a_file_of_the_same_size_is_compared() -> None:
     fake = guest()
-    apply(fake, staging.files(fake, "/c/Windows", PACKAGE, Published(), boot=True, windows=WIN10))
+    apply(fake, staging.files(fake, "/c/Windows", PACKAGE, PUBLISHED, boot=True, windows=WIN10))
     fake.files[f"{STORE}/viostor.sys"] = b"SYS"
-    changes = staging.files(fake, "/c/Windows", PACKAGE, Published(), boot=True, windows=WIN10)
+    changes = staging.files(fake, "/c/Windows", PACKAGE, PUBLISHED, boot=True, windows=WIN10)
     assert [change.path for change in changes] == [f"{STORE}/viostor.sys"]
 
 
 def test_a_kept_package_stays_as_it_is() -> None:
     fake = guest()
     fake.files["/c/Windows/System32/drivers/viostor.sys"] = b"newer"
-    kept = Published(kept=True)
-    assert staging.files(fake, "/c/Windows", PACKAGE, kept, boot=True, windows=WIN10) == ()
+    assert staging.files(fake, "/c/Windows", PACKAGE, KEPT, boot=True, windows=WIN10) == ()
 
 
 def test_a_kept_package_that_was_never_installed_gives_its_driver() -> None:
     fake = guest()
     fake.files[f"{STORE}/VIOSTOR.sys"] = b"newer"
-    kept = Published(kept=True)
-    assert staging.files(fake, "/c/Windows", PACKAGE, kept, boot=False, windows=WIN10) == ()
-    change, = staging.files(fake, "/c/Windows", PACKAGE, kept, boot=True, windows=WIN10)
+    assert staging.files(fake, "/c/Windows", PACKAGE, KEPT, boot=False, windows=WIN10) == ()
+    change, = staging.files(fake, "/c/Windows", PACKAGE, KEPT, boot=True, windows=WIN10)
     assert (change.path, change.content) == ("/c/Windows/System32/drivers/viostor.sys", b"newer")
 
 
 def test_a_package_without_a_catalog() -> None:
     package = replace(PACKAGE, inf=TwoModels("viostor.inf", {"catalog": ""}))
-    changes = staging.files(guest(), "/c/Windows", package, Published(), boot=True, windows=WIN10)
+    changes = staging.files(guest(), "/c/Windows", package, PUBLISHED, boot=True, windows=WIN10)
     assert not any("CatRoot" in change.path for change in changes)
 
 
@@ -139,7 +135,7 @@ def test_a_package_without_a_catalog() -> None:
 def test_incomplete_packages_are_refused(missing: str) -> None:
     files = {name: content for name, content in PACKAGE.files.items() if name != missing}
     with pytest.raises(staging.IncompletePackage) as caught:
-        staging.files(guest(), "/c/Windows", replace(PACKAGE, files=files), Published(),
+        staging.files(guest(), "/c/Windows", replace(PACKAGE, files=files), PUBLISHED,
                       boot=True, windows=WIN10)
     assert caught.value.hint
 
@@ -147,7 +143,23 @@ def test_incomplete_packages_are_refused(missing: str) -> None:
 def test_a_boot_driver_without_a_driver_is_refused() -> None:
     package = replace(PACKAGE, inf=TwoModels("viostor.inf", {"target": "System32/viostor.dll"}))
     with pytest.raises(ImgconvError, match="no driver"):
-        staging.files(guest(), "/c/Windows", package, Published(), boot=True, windows=WIN10)
+        staging.files(guest(), "/c/Windows", package, PUBLISHED, boot=True, windows=WIN10)
+
+
+@needs_data
+@pytest.mark.parametrize(("folder", "windows", "expected"), [
+    ("viostor/w10/amd64", WIN10, "viostor.sys"),
+    ("vioscsi/w10/amd64", WIN10, "vioscsi.sys"),
+    ("viostor/w7/x86", WIN7, "viostor.sys"),
+])
+def test_real_packages(folder: str, windows: WindowsVersion, expected: str) -> None:
+    package, fake = from_iso(folder, windows.arch), guest()
+    changes = apply(fake, staging.files(fake, "/c/Windows", package, PUBLISHED, boot=True,
+                                        windows=windows))
+    assert changes[f"/c/Windows/System32/drivers/{expected}"] == package.files[expected]
+    assert len(changes) == (6 if windows is WIN10 else 4)
+    assert staging.files(fake, "/c/Windows", package, PUBLISHED, boot=True,
+                         windows=windows) == ()
 
 
 # --- DevicePath ---------------------------------------------------------------------------------
