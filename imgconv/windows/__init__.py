@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -197,12 +196,7 @@ def _first_boot(reader: Reader, system: Edits, selection: Selection, windows: Wi
     vendor = network.VIRTIO if selection.package(NET) is not None else _INTEL
     lines, warnings = network.plan(network.static_addresses(system.hive), windows, 1, vendor,
                                    network.ipv6_addresses(system.hive))
-    steps = [_powershell("give the network adapter its addresses", lines)] if lines else []
+    steps = [first_boot.Step("give the network adapter its addresses", attempts=1,
+                             powershell=lines)] if lines else []
     files, install = guest_agent.plan(reader, system.hive, root, selection.agent)
     return (*files, *first_boot.plan(reader, system, root, [*steps, *install])), warnings
-
-
-def _powershell(title: str, lines: Sequence[str]) -> first_boot.Step:
-    encoded = base64.b64encode("\n".join(lines).encode("utf-16-le")).decode()
-    return first_boot.Step(title, "powershell.exe -NoProfile -NonInteractive -EncodedCommand "
-                           + encoded, attempts=1)
