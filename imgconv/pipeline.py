@@ -189,7 +189,8 @@ def open_images(job: Job, *, writable: bool) -> tuple[Image, ...]:
 
 def planned(reader: Reader, inspection: Inspection, options: Options) -> Plan:
     """What to change. Raises CannotConvert."""
-    return (windows if _is_windows(inspection) else linux).plan(reader, inspection, options)
+    plan = windows.plan if _is_windows(inspection) else linux.plan
+    return plan(reader, inspection, options)
 
 
 def _is_windows(inspection: Inspection) -> bool:
@@ -199,9 +200,11 @@ def _is_windows(inspection: Inspection) -> bool:
 def apply(guest: Guest, plan: Plan) -> None:
     """Carry the changes out: files, then each hive's edits together, then the guest's commands."""
     hives: dict[str, list[SetRegistry | DeleteRegistryKey]] = {}
+    guest.create([change for change in plan.changes
+                  if isinstance(change, WriteFile) and change.before is None])
     for change in plan.changes:
         match change:
-            case WriteFile():
+            case WriteFile() if change.before is not None:
                 guest.write(change.path, change.content, change.mode)
             case AppendFile():
                 guest.append(change.path, change.content)
@@ -221,8 +224,8 @@ def verified(reader: Reader, inspection: Inspection, options: Options,
 
 
 def _verify(reader: Reader, inspection: Inspection, plan: Plan) -> tuple[Finding, ...]:
-    verify = verify_windows if _is_windows(inspection) else verify_linux
-    return verify.verify(reader, inspection, plan)
+    verify = verify_windows.verify if _is_windows(inspection) else verify_linux.verify
+    return verify(reader, inspection, plan)
 
 
 def planned_again(reader: Reader, inspection: Inspection, options: Options) -> Finding:

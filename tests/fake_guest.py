@@ -10,7 +10,7 @@ from typing import Any
 from imgconv.errors import GuestFileMissing, HostileInput
 from imgconv.guest.hive_edits import carry_out
 from imgconv.guest.protocols import CONFIG_LIMIT
-from imgconv.model import DeleteRegistryKey, RegistryValue, SetRegistry
+from imgconv.model import DeleteRegistryKey, RegistryValue, SetRegistry, WriteFile
 
 
 class FakeGuest:
@@ -60,6 +60,10 @@ class FakeGuest:
 
     def write(self, path: str, content: bytes, mode: int) -> None:
         self.files[path] = content
+
+    def create(self, files: Sequence[WriteFile]) -> None:
+        for file in files:
+            self.write(file.path, file.content, file.mode)
 
     def append(self, path: str, content: bytes) -> None:
         self.files[path] += content

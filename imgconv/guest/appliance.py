@@ -13,13 +13,22 @@ import shlex
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from imgconv.errors import GuestFileMissing, HostileInput, ImgconvError
+from imgconv.guest import new_files
 from imgconv.guest.hive_edits import carry_out
 from imgconv.guest.protocols import CONFIG_LIMIT, NAMES_LIMIT
 from imgconv.guest.watchdog import ApplianceGone, Limits, Watchdog
-from imgconv.model import DeleteRegistryKey, Image, Mount, RegistryValue, SetRegistry
+from imgconv.model import (
+    DeleteRegistryKey,
+    Image,
+    Mount,
+    RegistryValue,
+    SetRegistry,
+    WriteFile,
+)
 from imgconv.signals import deferred
 
 log = logging.getLogger(__name__)
@@ -153,6 +162,33 @@ class Appliance:
         self.append(path, content[_CHUNK:])
         if new:
             self.call("chmod", mode, path)
+
+    def create(self, files: Sequence[WriteFile]) -> None:
+        rights = cache(self._rights)
+        protected = []
+        for file in files:
+            if rights(self._folder_above(file.path)) is None:
+                self.write(file.path, file.content, file.mode)
+            else:
+                protected.append(file)
+        if protected:
+            with os.fdopen(os.memfd_create("new files"), "wb") as archive:
+                new_files.write(archive, protected, rights)
+                archive.flush()
+                self.call("tar_in", f"/proc/self/fd/{archive.fileno()}", "/", xattrs=True)
+
+    def _folder_above(self, path: str) -> str:
+        """The nearest folder above `path` that is there."""
+        while path:
+            path = path.rpartition("/")[0]
+            if self.is_dir(path or "/"):
+                break
+        return path or "/"
+
+    def _rights(self, folder: str) -> bytes | None:
+        """The security descriptor of a folder of an NTFS filesystem, None of any other path."""
+        found = self._try("getxattr", folder, new_files.ATTRIBUTE)
+        return bytes(found) if found is not None else None
 
     def append(self, path: str, content: bytes) -> None:
         for start in range(0, len(content), _CHUNK):
