@@ -280,6 +280,23 @@ def test_a_guest_without_virtio_is_proven_on_what_it_has() -> None:
     assert "virtio-blk" in able_to.reason
 
 
+@pytest.mark.parametrize("name", ["10", "7"])
+def test_a_driver_for_the_legacy_device_only_is_told(name: str) -> None:
+    guest = fixture.windows(*_GUESTS[name])
+    assert not verify.capabilities(guest.guest(), guest.inspection).virtio_1_0
+    modern = "VEN_1AF4&DEV_1042&SUBSYS_11001AF4&REV_01"
+    if name == "7":
+        guest.set(f"Control\\CriticalDeviceDatabase\\PCI#{modern}", Service="viostor",
+                  ClassGUID=fixture.SCSI)
+    else:
+        guest.system[f"{DATABASE}\\DeviceIds\\PCI\\{modern}"] = {"oem3.inf": b"\1\xff\0\0"}
+        guest.system[f"{_PACKAGE_KEY}\\Descriptors\\PCI\\{modern}"] = {
+            "Configuration": "viostor_inst"}
+    able_to = verify.capabilities(guest.guest(), guest.inspection)
+    assert able_to.virtio_1_0
+    assert able_to.block is Bus.VIRTIO_BLK
+
+
 def test_what_is_claimed_but_not_there_is_a_warning() -> None:
     guest = fixture.windows(*_GUESTS["10"])
     findings = verify.verify(guest.guest(), guest.inspection, fixture.plan(net=True))
