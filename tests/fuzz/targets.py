@@ -20,7 +20,9 @@ from imgconv.linux.device_names import Renamer
 from imgconv.linux.initramfs import check, compression, cpio, initramfs_tools
 from imgconv.linux.modules import ModuleTree
 from imgconv.model import Bus, Filesystem, Names
+from imgconv.windows import hive_check, hive_logs, registry
 from tests.fake_guest import FakeGuest
+from tests.hives import signed, with_checksum
 
 #: Less than a real guest may have, so that an input takes no more than a fraction of a second.
 LIMIT = 4 << 20
@@ -142,10 +144,39 @@ def _plausible(data: bytes) -> bool:
     return len(data) >= 104 and struct.unpack_from(">I", data, 36)[0] * 8 <= 32 << 20
 
 
+def hive(data: bytes) -> None:
+    hive_check.check(data)
+    opened = registry.Hive(data)
+    opened.key("Select\\Current")
+    for path, key in opened.root.walk():
+        assert len(path) < 1 << 20
+        for value in key.values():
+            registry.string(value.data)
+            registry.multi_string(value.data)
+            registry.integer(value.data)
+
+
+def hive_log(data: bytes) -> None:
+    """A dirty hive of two pages, and a log that says it is complete; the hashes are put right."""
+    before, log = data[:8192], with_checksum(data[8192:].ljust(512, b"\0"))
+    for content in (log, _with_hashes(log)):
+        replayed = hive_logs.replay(before, [content, content])
+        assert replayed is None or not registry.Hive(replayed.data).dirty
+
+
+def _with_hashes(log: bytes) -> bytes:
+    position = 512
+    while log[position:position + 4] == b"HvLE" and position + 40 <= len(log):
+        end = position + max(512, struct.unpack_from("<I", log, position + 4)[0])
+        log = log[:position] + signed(log[position:end]) + log[end:]
+        position = end
+    return log
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target for target in (
         initramfs, decompress, module_index, module_text, module, mounts, crypt, command_line, grub,
-        kernel_image, os_release, image, tables)}
+        kernel_image, os_release, image, tables, hive, hive_log)}
 
 
 def run(name: str, data: bytes) -> None:
