@@ -167,9 +167,10 @@ def _written(reader: Reader, plan: Plan) -> Iterator[Finding]:
             continue
         if reader.size(path) != len(change.content) or reader.read(
                 path, max(1, len(change.content))) != change.content:
-            yield Finding(Level.FAILED, path, "it does not hold what was written to it")
+            yield Finding(Level.FAILED, f"files: {path}", "it does not hold what was written to it")
         else:
-            yield Finding(Level.PROVEN, path, "it holds what was written to it", change.why)
+            yield Finding(Level.PROVEN, f"files: {path}", "it holds what was written to it",
+                          change.why)
 
 
 def _registry(reader: Reader, plan: Plan, path: str) -> Iterator[Finding]:

@@ -77,7 +77,8 @@ def plan(reader: Reader, inspection: Inspection, options: Options) -> Plan:
         critical_device_database.plan_fallback(registry.system)
     services.plan_fallback(registry.system, reader, root)
     warnings = [*_refused(selection, options.block), *registry.warnings,
-                *(warning for package in selection.packages for warning in package.warnings),
+                *(f"{package.name}: {warning}" for package in selection.packages
+                  for warning in package.warnings),
                 *volumes.warnings(inspection), *foreign.plan(registry.system, windows),
                 *san_policy.plan(registry.system, inspection, windows),
                 *policy.warnings(reader, inspection, registry.system.hive, registry.software.hive)]
