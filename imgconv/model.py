@@ -208,7 +208,19 @@ class DeleteRegistryKey:
     before: tuple[RegistryValue, ...] = ()
 
 
-Change = WriteFile | AppendFile | SetRegistry | DeleteRegistryKey | RunInGuest
+@dataclass(frozen=True, slots=True)
+class PatchDevice:
+    """Replace bytes of a filesystem's own structures, `offset` bytes from the device's beginning,
+    where no filesystem driver could: nothing is mounted meanwhile."""
+
+    device: str
+    offset: int
+    before: bytes
+    after: bytes
+    why: str
+
+
+Change = WriteFile | AppendFile | SetRegistry | DeleteRegistryKey | PatchDevice | RunInGuest
 
 
 def target(change: Change) -> str:
@@ -218,6 +230,8 @@ def target(change: Change) -> str:
             return change.path
         case SetRegistry() | DeleteRegistryKey():
             return f"{change.hive.rpartition('/')[2]}\\{change.key}"
+        case PatchDevice():
+            return f"{change.device} at {change.offset:#x}"
         case RunInGuest():
             return " ".join(change.argv)
 

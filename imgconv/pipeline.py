@@ -30,6 +30,7 @@ from imgconv.model import (
     Level,
     Machine,
     Options,
+    PatchDevice,
     Plan,
     Report,
     RunInGuest,
@@ -198,7 +199,8 @@ def _is_windows(inspection: Inspection) -> bool:
 
 
 def apply(guest: Guest, plan: Plan) -> None:
-    """Carry the changes out: files, then each hive's edits together, then the guest's commands."""
+    """Carry the changes out: files, then each hive's edits together, then the guest's commands, and
+    at last what needs everything unmounted."""
     hives: dict[str, list[SetRegistry | DeleteRegistryKey]] = {}
     guest.create([change for change in plan.changes
                   if isinstance(change, WriteFile) and change.before is None])
@@ -215,6 +217,9 @@ def apply(guest: Guest, plan: Plan) -> None:
     for change in plan.changes:
         if isinstance(change, RunInGuest):
             guest.run(change.argv)
+    for change in plan.changes:
+        if isinstance(change, PatchDevice):
+            guest.patch_device(change)
 
 
 def verified(reader: Reader, inspection: Inspection, options: Options,

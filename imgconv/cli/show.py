@@ -19,6 +19,7 @@ from imgconv.model import (
     DeleteRegistryKey,
     Finding,
     Level,
+    PatchDevice,
     Plan,
     RegistryValue,
     Report,
@@ -81,6 +82,8 @@ def _headline(change: Change) -> str:
             return f"set registry key {one_line(target(change))}"
         case DeleteRegistryKey():
             return f"delete registry key {one_line(target(change))}"
+        case PatchDevice():
+            return f"patch {one_line(target(change))}"
         case RunInGuest():
             return f"run in the guest: {one_line(shlex.join(change.argv))}"
 
@@ -124,6 +127,8 @@ def plan(report: Report) -> None:
                 lines += [f"#   + {one_line(name)}" for name in change.summary]
             case SetRegistry() | DeleteRegistryKey():
                 lines += registry_diff(change)
+            case PatchDevice():
+                lines += [f"-{change.before.hex(' ')}", f"+{change.after.hex(' ')}"]
             case RunInGuest():
                 pass
         lines.append("")
@@ -257,5 +262,8 @@ def _change(change: Change) -> dict[str, Any]:
             kind = "set-registry" if isinstance(change, SetRegistry) else "delete-registry-key"
             return {"kind": kind, "hive": change.hive, "key": change.key, "why": change.why,
                     "diff": registry_diff(change)}
+        case PatchDevice():
+            return {"kind": "patch-device", "device": change.device, "offset": change.offset,
+                    "before": change.before.hex(), "after": change.after.hex(), "why": change.why}
         case RunInGuest():
             return {"kind": "run", "argv": list(change.argv), "why": change.why}
