@@ -11,6 +11,7 @@ from imgconv.model import (
     Bus,
     Capabilities,
     Disk,
+    Firmware,
     Inspection,
     Machine,
     Nic,
@@ -19,6 +20,8 @@ from imgconv.model import (
 
 DEFAULT_MEMORY = 2048
 DEFAULT_CPUS = 2
+#: Windows 10 and newer hardly move with 2 GiB, and 11 asks for so much.
+WINDOWS_MEMORY = 4096
 
 #: The architectures that there is a machine for (libguestfs' words); i386 runs on an x86_64 one.
 ARCHES = ("x86_64", "i386", "aarch64")
@@ -37,6 +40,23 @@ _FIRST_WINDOWS_ON_Q35 = (6, 1)
 #: osinfo-db's first Windows with an e1000 driver in the box: XP. Windows 2000 has the rtl8139's.
 _FIRST_WINDOWS_WITH_E1000 = (5, 1)
 
+#: Microsoft's own hypervisor, and so the interface, is of Server 2008's age. Older Windows never
+#: look for it.
+_HYPERV = ("hv_relaxed", "hv_vapic", "hv_spinlocks=0x1fff", "hv_time")
+#: What QEMU's docs/system/i386/hyperv.rst recommends besides, without the features for nested
+#: hypervisors, for certain processors and for debugging; hv_crash would cost the crash dump.
+#: Older Windows hardly use them, and so they are a risk without a gain there.
+_HYPERV_SINCE_8 = ("hv_vpindex", "hv_runtime", "hv_synic", "hv_stimer", "hv_frequencies")
+#: Hypercalls in place of interrupts between processors.
+_HYPERV_SINCE_10 = ("hv_tlbflush", "hv_ipi")
+
+#: Windows has USB drivers in the box: for UHCI since 98, EHCI since XP SP1, xHCI since 8 (of which
+#: osinfo-db knows).
+_FIRST_WINDOWS_WITH_XHCI = (6, 2)
+
+#: The first build that wants a TPM 2.0: Windows 11. Server 2022 (20348) does not; 2025 can use one.
+_FIRST_BUILD_WITH_TPM = 22000
+
 #: Linux takes 15 bytes for an interface's name; the characters are those QEMU's option syntax and
 #: every tool for bridges leave alone.
 _BRIDGE = re.compile(r"bridge=[A-Za-z0-9_.:-]{1,15}")
@@ -51,13 +71,17 @@ def choose(
     net: str = "user",
     memory: int | None = None,
     cpus: int | None = None,
+    localtime: bool | None = None,
+    secure_boot: bool = False,
 ) -> Machine:
     """The machine for a guest that can drive what `capabilities` says.
 
     `disks` are in the guest's order and come out with absolute paths. `net` is user, tap or
-    bridge=NAME; `memory` is in MiB; None means the default. Raises UsageError for a wrong `net`,
-    `memory` or `cpus`, CannotConvert for an architecture, a bus or a number of disks that no
-    machine has.
+    bridge=NAME; `memory` is in MiB; None means the default. `localtime` says whether the guest
+    keeps local time in the hardware's clock; None means what its kind does when nobody changed it.
+    `secure_boot` is for a guest that is known to start so; where no machine can, it is a note.
+    Raises UsageError for a wrong `net`, `memory` or `cpus`, CannotConvert for an architecture, a
+    bus or a number of disks that no machine has.
     """
     check(net, memory, cpus)
     bus = capabilities.block
@@ -65,6 +89,9 @@ def choose(
     disks = tuple(Disk(disk.path.absolute(), disk.format) for disk in disks)
     machine_type = _machine_type(inspection, capabilities)
     model = "virtio-net-pci" if capabilities.net else _fallback_nic(inspection, machine_type)
+    windows = isinstance(inspection.os, WindowsOs)
+    tpm = _wants_tpm(inspection, machine_type)
+    secure = secure_boot and _can_secure_boot(inspection, machine_type)
     return Machine(
         name=_printable(name),
         arch=inspection.arch,
@@ -74,14 +101,22 @@ def choose(
         # wrong choice at both ends: EL9 does not start below x86-64-v2.
         cpu="max",
         cpus=cpus or DEFAULT_CPUS,
-        memory=memory or DEFAULT_MEMORY,
+        memory=memory or _default_memory(inspection),
         bus=bus,
         disks=disks,
         nics=(Nic(model, net, mac_address(disks[0].path)),),
         rng=capabilities.rng,
         balloon=capabilities.balloon,
-        localtime=isinstance(inspection.os, WindowsOs),
-        notes=_notes(capabilities, model),
+        localtime=windows if localtime is None else localtime,
+        notes=_notes(capabilities, model) + _secure_boot_notes(secure_boot, secure, tpm),
+        hyperv=_hyperv(inspection),
+        # Windows prefers it to all but Hyper-V's clock, and an emulated one is slow; virt-install
+        # leaves it out as well.
+        hpet=not windows,
+        catch_up=windows,
+        tablet=_tablet(inspection, machine_type) if windows else "",
+        tpm=tpm,
+        secure_boot=secure,
     )
 
 
@@ -120,12 +155,60 @@ def _fallback_nic(inspection: Inspection, machine_type: str) -> str:
     return _FALLBACK_NICS[machine_type]
 
 
-def _windows_before(inspection: Inspection, version: tuple[int, int]) -> bool:
+def _windows_before(inspection: Inspection, version: tuple[int, ...]) -> bool:
     """Whether this is a Windows older than `version`; one of unknown version is a new one."""
     if not isinstance(inspection.os, WindowsOs):
         return False
-    match = re.match(r"(\d+)\.(\d+)", inspection.os.version)
-    return match is not None and (int(match[1]), int(match[2])) < version
+    match = re.match(r"(\d{1,9})\.(\d{1,9})(?:\.(\d{1,9}))?", inspection.os.version)
+    return match is not None and tuple(int(part or 0) for part in match.groups()) < version
+
+
+def _default_memory(inspection: Inspection) -> int:
+    if isinstance(inspection.os, WindowsOs) and not _windows_before(inspection, (10, 0)):
+        return WINDOWS_MEMORY
+    return DEFAULT_MEMORY
+
+
+def _hyperv(inspection: Inspection) -> tuple[str, ...]:
+    """The Hyper-V features that this Windows is safe with."""
+    if (not isinstance(inspection.os, WindowsOs) or inspection.arch == "aarch64"
+            or _windows_before(inspection, (6, 0))):
+        return ()
+    if _windows_before(inspection, (6, 2)):
+        # 7 and 2008 R2 do not start by UEFI with them: launchpad.net/bugs/1593605.
+        return () if inspection.firmware is Firmware.UEFI else _HYPERV
+    if _windows_before(inspection, (10, 0)):
+        return _HYPERV + _HYPERV_SINCE_8
+    return _HYPERV + _HYPERV_SINCE_8 + _HYPERV_SINCE_10
+
+
+def _tablet(inspection: Inspection, machine_type: str) -> str:
+    """The USB controller that this Windows has a driver for."""
+    if not _windows_before(inspection, _FIRST_WINDOWS_WITH_XHCI):
+        return "qemu-xhci"
+    return "piix3-usb-uhci" if machine_type == "pc" else "usb-ehci"
+
+
+def _wants_tpm(inspection: Inspection, machine_type: str) -> bool:
+    """Windows 11 and Server 2025 on UEFI; of version 2.0 there is none without UEFI."""
+    system = inspection.os
+    return (isinstance(system, WindowsOs) and system.version != ""
+            and not _windows_before(inspection, (10, 0, _FIRST_BUILD_WITH_TPM))
+            and inspection.firmware is Firmware.UEFI and machine_type == "q35")
+
+
+def _can_secure_boot(inspection: Inspection, machine_type: str) -> bool:
+    """Whether there is firmware for it: it guards its variables with SMM, which q35 has."""
+    return (inspection.firmware is Firmware.UEFI and inspection.arch == "x86_64"
+            and machine_type == "q35")
+
+
+def _secure_boot_notes(wanted: bool, given: bool, tpm: bool) -> tuple[str, ...]:
+    if wanted and not given:
+        return ("there is no Secure Boot: it needs UEFI on a q35 machine",)
+    if tpm and not given:
+        return ("there is no Secure Boot: this Windows starts without it",)
+    return ()
 
 
 def _notes(capabilities: Capabilities, nic: str) -> tuple[str, ...]:

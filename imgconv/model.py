@@ -285,6 +285,11 @@ class Nic:
 class Machine:
     """The virtual machine that fits the guest; `memory` is in MiB, `cpu` is QEMU's model name.
 
+    `hyperv` are the Hyper-V features that KVM shall offer, as QEMU's CPU options. `catch_up` makes
+    interrupts of the clock that the host missed come later. `tablet` is QEMU's name of a USB
+    controller for an absolute pointer, "" for none. `tpm` is one of version 2.0, which a script
+    starts if it can; `secure_boot` is firmware that starts only what Microsoft signed.
+
     `notes` are sentences for the user, such as why the disk is not on virtio.
     """
 
@@ -302,6 +307,12 @@ class Machine:
     balloon: bool = False
     localtime: bool = False
     notes: tuple[str, ...] = ()
+    hyperv: tuple[str, ...] = ()
+    hpet: bool = True
+    catch_up: bool = False
+    tablet: str = ""
+    tpm: bool = False
+    secure_boot: bool = False
 
 
 @dataclass(frozen=True, slots=True)

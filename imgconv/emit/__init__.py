@@ -7,6 +7,7 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -55,8 +56,18 @@ def text(machine: Machine, name: str) -> str:
     Raises UsageError for an unknown name, ImgconvError as the emitter does; the latter is worth
     knowing before a result is committed.
     """
-    firmware = host.ovmf(machine.arch) if machine.firmware is Firmware.UEFI else None
+    machine = as_here(machine)
+    firmware = (host.ovmf(machine.arch, secure_boot=machine.secure_boot)
+                if machine.firmware is Firmware.UEFI else None)
     return _emitter(name).emit(machine, kvm=kvm_for(machine), firmware_files=firmware)
+
+
+def as_here(machine: Machine) -> Machine:
+    """`machine` without Secure Boot, and with a note, where this host has no firmware for it."""
+    if not machine.secure_boot or host.ovmf(machine.arch, secure_boot=True) is not None:
+        return machine
+    return replace(machine, secure_boot=False, notes=(
+        *machine.notes, "there is no Secure Boot: this host has no firmware with Microsoft's keys"))
 
 
 def write_all(machine: Machine, names: Iterable[str]) -> tuple[Path, ...]:

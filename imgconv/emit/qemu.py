@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
+from imgconv.emit import swtpm
 from imgconv.errors import ImgconvError, UsageError
 from imgconv.model import Bus, Disk, Firmware, Machine, Nic
 
@@ -32,6 +33,7 @@ _EMULATED_CPUS = {
     "aarch64": "cortex-a72",
 }
 
+# The standard VGA is what every Windows has a driver for; qxl is worth its price with SPICE only.
 # `virt` has no VGA and no PS/2 keyboard.
 _VIDEO = {
     "x86_64": ("-vga", "std"),
@@ -55,8 +57,9 @@ def emit(machine: Machine, *, kvm: bool = False,
     """The script. `kvm` makes KVM its default; the user's IMGCONV_ACCEL overrides that.
 
     `firmware_files` are the UEFI code and the template of its variables; the script copies the
-    template beside the first disk when it first runs. Raises ImgconvError for a UEFI machine
-    without them, UsageError for a path that QEMU's options cannot hold.
+    template beside the first disk when it first runs. For `machine.secure_boot` they must be those
+    with Microsoft's keys. Raises ImgconvError for a UEFI machine without them, UsageError for a
+    path that QEMU's options cannot hold.
     """
     private = None
     if firmware_files is not None:
@@ -65,6 +68,8 @@ def emit(machine: Machine, *, kvm: bool = False,
     parts = [_header(machine), _settings(machine, kvm)]
     if machine.firmware is Firmware.UEFI and firmware_files is not None:
         parts.append(_copy_once(firmware_files[1], vars_path(machine)))
+    if machine.tpm:
+        parts.append(swtpm.script(machine))
     parts.append(_command(words))
     return "\n".join(parts)
 
@@ -81,23 +86,29 @@ def argv(
     """QEMU's command for `machine`, the program first.
 
     `accel`, `display` and `serial` are what the options of these names take. `firmware` is the
-    UEFI code and the machine's own, writable copy of the variables. `extra` goes last. Raises as
-    `emit` does.
+    UEFI code and the machine's own, writable copy of the variables. `extra` goes last. A TPM is a
+    program of its own, which only the script starts. Raises as `emit` does.
     """
     return _argv(machine, accel, cpu(machine, accel), display, serial, firmware) + extra
 
 
 def cpu(machine: Machine, accel: str) -> str:
-    """What `-cpu` takes: `max` becomes the best CPU of the accelerator."""
-    if machine.cpu != "max":
-        return machine.cpu
-    return "host" if accel == "kvm" else _EMULATED_CPUS[machine.arch]
+    """What `-cpu` takes: `max` becomes the best CPU of the accelerator.
+
+    Only KVM has Hyper-V's features; without it QEMU refuses to start.
+    """
+    if accel == "kvm":
+        return ",".join(("host" if machine.cpu == "max" else machine.cpu, *machine.hyperv))
+    return _EMULATED_CPUS[machine.arch] if machine.cpu == "max" else machine.cpu
 
 
 def vars_path(machine: Machine) -> Path:
-    """Where the script keeps the machine's own UEFI variables."""
+    """Where the script keeps the machine's own UEFI variables.
+
+    Those for Secure Boot have their own: they hold the keys.
+    """
     disk = machine.disks[0].path
-    return disk.with_name(disk.name + ".vars.fd")
+    return disk.with_name(disk.name + (".secure" if machine.secure_boot else "") + ".vars.fd")
 
 
 # --- the command --------------------------------------------------------------------------------
@@ -117,7 +128,7 @@ def _argv(machine: Machine, accel: str, cpu_model: str, display: str, serial: st
         # Sockets cost licences and Windows clients use two at most; cores do not.
         "-smp", f"cpus={machine.cpus},sockets=1",
         "-m", f"size={machine.memory}M",
-        "-rtc", "base=localtime" if machine.localtime else "base=utc",
+        "-rtc", _clock(machine),
         # Only the disk with a bootindex.
         "-boot", "strict=on",
         *_disks(machine),
@@ -125,6 +136,7 @@ def _argv(machine: Machine, accel: str, cpu_model: str, display: str, serial: st
         *(("-device", "virtio-rng-pci") if machine.rng else ()),
         *(("-device", "virtio-balloon-pci") if machine.balloon else ()),
         *_VIDEO[machine.arch],
+        *_tablet(machine),
         "-display", display,
         "-serial", serial,
     )
@@ -132,18 +144,38 @@ def _argv(machine: Machine, accel: str, cpu_model: str, display: str, serial: st
 
 def _machine(machine: Machine, firmware: tuple[Path, Path] | None) -> tuple[str, ...]:
     """The machine type and, for UEFI, the two flash chips with the firmware."""
+    kind = machine.machine_type + ("" if machine.hpet else ",hpet=off")
     if machine.firmware is Firmware.BIOS:
-        return ("-machine", machine.machine_type)
+        return ("-machine", kind)
     if firmware is None:
         raise ImgconvError("this guest starts by UEFI, and no UEFI firmware was found",
                            hint="install the package: ovmf (ARM: qemu-efi-aarch64) on Debian, "
                                 "edk2-ovmf (edk2-aarch64) on Fedora")
     code, variables = firmware
     return (
-        "-machine", f"{machine.machine_type},pflash0=code,pflash1=vars",
+        "-machine", f"{kind}{',smm=on' if machine.secure_boot else ''},pflash0=code,pflash1=vars",
+        # Only the firmware itself, in system management mode, writes the variables then.
+        *(("-global", "driver=cfi.pflash01,property=secure,value=on")
+          if machine.secure_boot else ()),
         *_blockdev(_node("code", "raw", code, read_only=True)),
         *_blockdev(_node("vars", "raw", variables)),
     )
+
+
+def _clock(machine: Machine) -> str:
+    """Windows counts its clock's interrupts: those that were missed must come later.
+
+    The other timer that it may count, KVM's PIT, makes up for them unless it is told otherwise.
+    """
+    base = "base=localtime" if machine.localtime else "base=utc"
+    return base + (",driftfix=slew" if machine.catch_up else "")
+
+
+def _tablet(machine: Machine) -> tuple[str, ...]:
+    """A pointer with absolute coordinates: a mouse's would drift apart from the viewer's."""
+    if not machine.tablet:
+        return ()
+    return ("-device", f"{machine.tablet},id=usb", "-device", "usb-tablet,bus=usb.0")
 
 
 def _disks(machine: Machine) -> tuple[str, ...]:

@@ -66,6 +66,88 @@ def test_windows_by_version(version: str, bus: Bus, machine_type: str, nic: str)
     assert (it.machine_type, it.nics[0].model, it.localtime) == (machine_type, nic, True)
 
 
+def windows(version: str, bus: Bus = Bus.VIRTIO_BLK, firmware: Firmware = Firmware.BIOS,
+            arch: str = "x86_64", *, localtime: bool | None = None,
+            secure_boot: bool = False) -> Machine:
+    found = Inspection("/dev/sda2", arch, firmware, (), (), WindowsOs("Windows", version))
+    return choose(found, Capabilities(bus), (DISK,), name="w", localtime=localtime,
+                  secure_boot=secure_boot)
+
+
+OLD = {"hv_relaxed", "hv_vapic", "hv_spinlocks=0x1fff", "hv_time"}
+NEW = OLD | {"hv_vpindex", "hv_runtime", "hv_synic", "hv_stimer", "hv_frequencies"}
+NEWEST = NEW | {"hv_tlbflush", "hv_ipi"}
+
+
+@pytest.mark.parametrize(("version", "firmware", "arch", "expected"), [
+    ("5.0.2195", Firmware.BIOS, "i386", set()),
+    ("5.1.2600", Firmware.BIOS, "i386", set()),
+    ("5.2.3790", Firmware.BIOS, "x86_64", set()),
+    ("6.0.6002", Firmware.BIOS, "x86_64", OLD),
+    ("6.1.7601", Firmware.BIOS, "i386", OLD),
+    ("6.1.7601", Firmware.UEFI, "x86_64", set()),
+    ("6.2.9200", Firmware.UEFI, "x86_64", NEW),
+    ("6.3.9600", Firmware.BIOS, "x86_64", NEW),
+    ("10.0.16299", Firmware.BIOS, "x86_64", NEWEST),
+    ("", Firmware.BIOS, "x86_64", NEWEST),
+    ("10.0.26100", Firmware.UEFI, "aarch64", set()),
+])
+def test_hyperv_by_version(version: str, firmware: Firmware, arch: str, expected: set[str]) -> None:
+    it = windows(version, firmware=firmware, arch=arch)
+    assert set(it.hyperv) == expected
+    assert len(it.hyperv) == len(expected)
+
+
+@pytest.mark.parametrize(("version", "bus", "tablet"), [
+    ("5.1.2600", Bus.IDE, "piix3-usb-uhci"),
+    ("6.1.7601", Bus.IDE, "piix3-usb-uhci"),
+    ("6.1.7601", Bus.VIRTIO_BLK, "usb-ehci"),
+    ("6.2.9200", Bus.IDE, "qemu-xhci"),
+    ("10.0.20348", Bus.VIRTIO_SCSI, "qemu-xhci"),
+])
+def test_tablet_on_a_controller_with_a_driver_in_the_box(version: str, bus: Bus,
+                                                         tablet: str) -> None:
+    assert windows(version, bus).tablet == tablet
+
+
+@pytest.mark.parametrize(("version", "bus", "firmware", "expected"), [
+    ("10.0.19045", Bus.VIRTIO_BLK, Firmware.UEFI, False),
+    ("10.0.20348", Bus.VIRTIO_BLK, Firmware.UEFI, False),
+    ("10.0.22000", Bus.VIRTIO_BLK, Firmware.UEFI, True),
+    ("10.0.26100", Bus.SATA, Firmware.UEFI, True),
+    ("10.0.22000", Bus.VIRTIO_BLK, Firmware.BIOS, False),
+    ("10.0.22000", Bus.IDE, Firmware.UEFI, False),
+    ("", Bus.VIRTIO_BLK, Firmware.UEFI, False),
+])
+def test_tpm(version: str, bus: Bus, firmware: Firmware, expected: bool) -> None:
+    it = windows(version, bus, firmware)
+    assert it.tpm is expected
+    assert any("Secure Boot" in note for note in it.notes) is expected
+
+
+@pytest.mark.parametrize(("bus", "firmware", "expected"), [
+    (Bus.VIRTIO_BLK, Firmware.UEFI, True),
+    (Bus.VIRTIO_BLK, Firmware.BIOS, False),
+    (Bus.IDE, Firmware.UEFI, False),
+])
+def test_secure_boot_where_a_machine_can(bus: Bus, firmware: Firmware, expected: bool) -> None:
+    it = windows("10.0.19045", bus, firmware, secure_boot=True)
+    assert it.secure_boot is expected
+    assert any("Secure Boot" in note for note in it.notes) is not expected
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, True), (True, True), (False, False)])
+def test_localtime_can_be_told(given: bool | None, expected: bool) -> None:
+    assert windows("10.0.16299", localtime=given).localtime is expected
+
+
+def test_clock_and_memory_of_windows() -> None:
+    new, old, linux = windows("10.0.16299"), windows("5.1.2600", Bus.IDE), machine()
+    assert (new.hpet, new.catch_up, new.memory) == (False, True, 4096)
+    assert (old.hpet, old.catch_up, old.memory) == (False, True, 2048)
+    assert (linux.hpet, linux.catch_up, linux.tablet, linux.hyperv) == (True, False, "", ())
+
+
 @pytest.mark.parametrize(("bus", "nic"), [(Bus.IDE, "e1000"), (Bus.SATA, "e1000e")])
 def test_fallback_nic_is_of_the_machines_age(bus: Bus, nic: str) -> None:
     assert machine(Capabilities(bus)).nics[0].model == nic

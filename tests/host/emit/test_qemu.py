@@ -16,9 +16,19 @@ from typing import Any
 import pytest
 
 from imgconv import host
-from imgconv.emit import check_names, kvm_for, output_path, qemu, write_all
+from imgconv.emit import check_names, kvm_for, output_path, qemu, swtpm, text, write_all
 from imgconv.errors import ImgconvError, UsageError
-from imgconv.model import Bus, Disk, Firmware, Machine, Nic
+from imgconv.machine import choose
+from imgconv.model import (
+    Bus,
+    Capabilities,
+    Disk,
+    Firmware,
+    Inspection,
+    Machine,
+    Nic,
+    WindowsOs,
+)
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 #: UPDATE_GOLDEN=1 pytest tests/unit writes the golden files anew.
@@ -44,6 +54,26 @@ HOSTILE = replace(LINUX, name="it's $(touch pwned), `id`",
                   disks=(Disk(Path("/images/a b,c=d'e\"$(touch pwned)\n.raw"), "raw"),),
                   notes=("first\ntouch pwned\x1b[2J",))
 
+
+def windows(version: str, bus: Bus, *, arch: str = "x86_64", firmware: Firmware = Firmware.BIOS,
+            secure_boot: bool = False, localtime: bool | None = None, net: bool = True) -> Machine:
+    """The machine that is chosen for a Windows."""
+    found = Inspection("/dev/sda2", arch, firmware, (), (), WindowsOs("Windows", version))
+    return choose(found, Capabilities(bus, net=net), (Disk(Path("/images/w.qcow2"), "qcow2"),),
+                  name="windows", secure_boot=secure_boot, localtime=localtime)
+
+
+WINDOWS = {
+    "windows-xp": windows("5.1.2600", Bus.IDE, arch="i386", net=False),
+    "windows-7-x86": windows("6.1.7601", Bus.VIRTIO_BLK, arch="i386"),
+    "windows-10-uefi": windows("10.0.19045", Bus.VIRTIO_BLK, firmware=Firmware.UEFI,
+                               localtime=False),
+    "windows-11-tpm": windows("10.0.22631", Bus.VIRTIO_BLK, firmware=Firmware.UEFI),
+    "windows-11-secure-boot": windows("10.0.22631", Bus.VIRTIO_BLK, firmware=Firmware.UEFI,
+                                      secure_boot=True),
+    "windows-2022-scsi": windows("10.0.20348", Bus.VIRTIO_SCSI),
+}
+
 #: File names that break careless quoting, each in its own way.
 ODD_NAMES = ["with space.raw", "it's \"quoted\".raw", "comma,format=qcow2,,.raw",
              "$(touch x)`id`.raw", "new\nline.raw", "json:{}.raw", "-dash.raw", "back\\slash.raw",
@@ -60,15 +90,16 @@ ODD_NAMES = ["with space.raw", "it's \"quoted\".raw", "comma,format=qcow2,,.raw"
     ("aarch64", ARM, False),
     ("sata", SATA, True),
     ("hostile", HOSTILE, False),
+    *((name, machine, True) for name, machine in WINDOWS.items()),
 ])
 def test_golden(name: str, machine: Machine, kvm: bool) -> None:
     firmware = Path("/usr/share/OVMF/OVMF_CODE_4M.fd"), Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
-    text = qemu.emit(machine, kvm=kvm,
-                     firmware_files=firmware if machine.firmware is Firmware.UEFI else None)
+    script = qemu.emit(machine, kvm=kvm,
+                       firmware_files=firmware if machine.firmware is Firmware.UEFI else None)
     golden = GOLDEN / f"{name}.qemu.sh"
     if UPDATE:
-        golden.write_text(text, encoding="utf-8")
-    assert text == golden.read_text(encoding="utf-8")
+        golden.write_text(script, encoding="utf-8")
+    assert script == golden.read_text(encoding="utf-8")
 
 
 def test_output_is_beside_the_first_disk() -> None:
@@ -96,7 +127,7 @@ def test_write_all_keeps_an_edited_script(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_nothing_is_written_when_one_output_fails(tmp_path: Path,
                                                   monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host, "ovmf", lambda arch: None)
+    monkeypatch.setattr(host, "ovmf", lambda arch, *, secure_boot: None)
     machine = replace(UEFI, disks=(Disk(tmp_path / "a.qcow2", "qcow2"),))
     with pytest.raises(ImgconvError, match="UEFI"):
         write_all(machine, ["qemu"])
@@ -121,6 +152,27 @@ def test_cpu_follows_the_accelerator() -> None:
     assert qemu.cpu(LINUX, "tcg") == "max,la57=off"
     assert qemu.cpu(ARM, "tcg") == "cortex-a72"
     assert qemu.cpu(replace(LINUX, cpu="Haswell"), "kvm") == "Haswell"
+
+
+def test_only_kvm_has_the_features_of_hyper_v() -> None:
+    machine = replace(LINUX, hyperv=("hv_relaxed", "hv_time"))
+    assert qemu.cpu(machine, "kvm") == "host,hv_relaxed,hv_time"
+    assert qemu.cpu(machine, "tcg") == "max,la57=off"
+    assert qemu.cpu(replace(machine, cpu="Haswell"), "kvm") == "Haswell,hv_relaxed,hv_time"
+
+
+def test_secure_boot_is_given_up_without_firmware(tmp_path: Path,
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    files = tmp_path / "code.fd", tmp_path / "vars.fd"
+    machine = replace(WINDOWS["windows-11-secure-boot"], disks=(raw(tmp_path / "a.raw"),))
+    monkeypatch.setattr(host, "kvm_usable", lambda: host.Kvm(False, "test"))
+    monkeypatch.setattr(host, "ovmf", lambda arch, *, secure_boot: None if secure_boot else files)
+    script = text(machine, "qemu")
+    assert "smm=on" not in script
+    assert "a.raw.vars.fd" in script
+    assert "# there is no Secure Boot: this host" in script
+    monkeypatch.setattr(host, "ovmf", lambda arch, *, secure_boot: files if secure_boot else None)
+    assert "smm=on" in text(machine, "qemu")
 
 
 def test_uefi_needs_firmware() -> None:
@@ -177,22 +229,41 @@ class Qmp:
 
 
 @contextlib.contextmanager
-def stopped(command: Sequence[str], tmp_path: Path) -> Iterator[Qmp]:
-    """`command` with a guest that does not run, and QMP to it."""
+def stopped(command: Sequence[str], tmp_path: Path, *, only: Sequence[str] = (),
+            says: str = "") -> Iterator[Qmp]:
+    """`command` with a guest that does not run, and QMP to it.
+
+    With `only`, of the host's programs there are but these and the core utilities. `says` is in
+    what it writes to stderr, which is empty otherwise.
+    """
     control = tmp_path / "qmp"
+    environment = {**os.environ, **({"PATH": path_with(only, tmp_path)} if only else {})}
     process = subprocess.Popen([*command, "-S", "-qmp", f"unix:{control},server=on,wait=off"],
                                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+                               stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+                               env=environment)
     try:
         qmp = Qmp(control, process)
         yield qmp
         qmp.ask("quit")
         qmp.close()
         _, errors = process.communicate(timeout=20)
-        assert not errors
+        assert says in errors
+        assert says or not errors
     finally:
         process.kill()
         process.communicate()
+
+
+def path_with(programs: Sequence[str], tmp_path: Path) -> str:
+    """A PATH with no programs but these and what a script for UEFI needs."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for program in (*programs, "cat", "mv"):
+        found = shutil.which(program)
+        assert found is not None
+        (folder / program).symlink_to(found)
+    return str(folder)
 
 
 def raw(path: Path) -> Disk:
@@ -297,3 +368,73 @@ def test_the_script_and_argv_are_the_same_command(tmp_path: Path) -> None:
         words = done.stdout.decode().split("\0")[:-1]
         expected = qemu.argv(HOSTILE, accel=accel, display=display, extra=("one more",))
         assert words == list(expected[1:])
+
+
+# --- Windows ------------------------------------------------------------------------------------
+
+#: What shows up on PCI besides the disk: the chipset, the network card, the USB controller.
+WINDOWS_DEVICES = {
+    "windows-xp": {"8086:1237", "8086:7010", "8086:100e", "8086:7020"},
+    "windows-7-x86": {"8086:29c0", "1af4:1001", "1af4:1000", "8086:24cd"},
+    "windows-10-uefi": {"8086:29c0", "1af4:1001", "1af4:1000", "1b36:000d"},
+    "windows-11-tpm": {"8086:29c0", "1af4:1001", "1af4:1000", "1b36:000d"},
+    "windows-11-secure-boot": {"8086:29c0", "1af4:1001", "1af4:1000", "1b36:000d"},
+    "windows-2022-scsi": {"8086:29c0", "1af4:1004", "1af4:1000", "1b36:000d"},
+}
+
+
+@needs_qemu
+@pytest.mark.parametrize("name", WINDOWS)
+def test_qemu_takes_the_scripts_for_windows(tmp_path: Path, name: str) -> None:
+    machine = replace(WINDOWS[name], disks=(raw(tmp_path / "a.raw"),), memory=64)
+    command = [*script_for(machine, tmp_path), "-serial", "null"]
+    with stopped(command, tmp_path, only=("sh", "qemu-system-x86_64"),
+                 says="no TPM" if machine.tpm else "") as qmp:
+        assert pci_ids(qmp) >= WINDOWS_DEVICES[name]
+        assert any(mouse["absolute"] for mouse in qmp.ask("query-mice"))
+        assert qmp.ask("query-tpm") == []
+
+
+@needs_qemu
+@pytest.mark.skipif(shutil.which("swtpm") is None, reason="swtpm is not installed")
+def test_script_starts_the_tpm(tmp_path: Path) -> None:
+    folder = tmp_path / "it's, $(touch x) and a name that is too long for a socket's " / ("d" * 60)
+    folder.mkdir(parents=True)
+    machine = replace(WINDOWS["windows-11-tpm"], disks=(raw(folder / "a.raw"),), memory=64)
+    command = [*script_for(machine, tmp_path), "-serial", "null"]
+    state = swtpm.state_path(machine)
+    for _ in range(2):
+        with stopped(command, tmp_path) as qmp:
+            assert [tpm["model"] for tpm in qmp.ask("query-tpm")] == ["tpm-crb"]
+            assert (state / "pid").exists()
+            assert state.stat().st_mode & 0o077 == 0
+        deadline = time.monotonic() + 20
+        while (state / "pid").exists():  # it goes away together with QEMU
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+@needs_qemu
+@pytest.mark.skipif(shutil.which("swtpm") is None, reason="swtpm is not installed")
+def test_script_uses_a_tpm_that_waits(tmp_path: Path) -> None:
+    """It was left behind by a QEMU that did not start."""
+    machine = replace(WINDOWS["windows-11-tpm"], disks=(raw(tmp_path / "a.raw"),), memory=64)
+    command = [*script_for(machine, tmp_path), "-serial", "null"]
+    failed = subprocess.run([*command, "-no-such-option"], capture_output=True, check=False)
+    assert b"no-such-option" in failed.stderr
+    pid = (swtpm.state_path(machine) / "pid").read_text()
+    with stopped(command, tmp_path) as qmp:
+        assert len(qmp.ask("query-tpm")) == 1
+        assert (swtpm.state_path(machine) / "pid").read_text() == pid
+
+
+def script_for(machine: Machine, tmp_path: Path) -> list[str]:
+    """The script of `machine` with firmware that need not run, as a command."""
+    firmware = tmp_path / "code.fd", tmp_path / "vars.fd"
+    for path in firmware:
+        path.write_bytes(bytes(1 << 18))
+    script = tmp_path / "run.sh"
+    script.write_text(qemu.emit(
+        machine, firmware_files=firmware if machine.firmware is Firmware.UEFI else None),
+        encoding="utf-8")
+    return ["sh", str(script)]
