@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from imgconv import emit, host, linux, machine
+from imgconv import emit, host, linux, machine, osinfo
 from imgconv.disk import commit, formats, lock, overlay, recovery
 from imgconv.errors import CannotConvert, ImgconvError, UsageError
 from imgconv.guest import appliance
@@ -155,7 +155,7 @@ def fitting_machine(job: Job, progress: Progress) -> Machine:
 def _machine(job: Job, inspection: Inspection, capabilities: Capabilities,
              disks: tuple[Disk, ...]) -> Machine:
     return machine.choose(inspection, capabilities, disks, name=disks[0].path.name, net=job.net,
-                          memory=job.memory, cpus=job.cpus)
+                          memory=job.memory, cpus=job.cpus, facts=osinfo.lookup(inspection))
 
 
 @contextmanager
