@@ -227,7 +227,8 @@ class Capabilities:
     """What the guest can drive; before verification a claim, after it a proven one.
 
     `virtio_1_0` is False where the guest's drivers only know the legacy (0.9) interface.
-    `reason` says why `block` is not what was asked for.
+    `reason` says why `block` is not what was asked for. `localtime` says whether the guest keeps
+    local time in the hardware's clock; None means what its kind does when nobody changed it.
     """
 
     block: Bus
@@ -236,6 +237,7 @@ class Capabilities:
     balloon: bool = False
     virtio_1_0: bool = True
     reason: str = ""
+    localtime: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
