@@ -30,6 +30,11 @@ class Emitter(Protocol):
         """What the output's name adds to that of the first disk."""
         ...
 
+    @property
+    def HERE(self) -> bool:  # noqa: N802
+        """Whether it is for this host, whose firmware and KVM count then."""
+        ...
+
     def emit(self, machine: Machine, *, kvm: bool = False,
              firmware_files: tuple[Path, Path] | None = None) -> str:
         """The text, UTF-8 encodable; it begins with `#!` when the file is to be executable.
@@ -56,10 +61,13 @@ def text(machine: Machine, name: str) -> str:
     Raises UsageError for an unknown name, ImgconvError as the emitter does; the latter is worth
     knowing before a result is committed.
     """
+    emitter = _emitter(name)
+    if not emitter.HERE:
+        return emitter.emit(machine)
     machine = as_here(machine)
     firmware = (host.ovmf(machine.arch, secure_boot=machine.secure_boot)
                 if machine.firmware is Firmware.UEFI else None)
-    return _emitter(name).emit(machine, kvm=kvm_for(machine), firmware_files=firmware)
+    return emitter.emit(machine, kvm=kvm_for(machine), firmware_files=firmware)
 
 
 def as_here(machine: Machine) -> Machine:

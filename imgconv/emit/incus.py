@@ -18,6 +18,7 @@ from imgconv.model import Bus, Disk, Firmware, Machine, Nic
 
 NAME = "incus"
 SUFFIX = ".incus.sh"
+HERE = False
 
 _BUSES = {Bus.VIRTIO_BLK: "virtio-blk", Bus.VIRTIO_SCSI: "virtio-scsi"}
 _ARCHES = {"i386": "x86_64"}  # what it runs on

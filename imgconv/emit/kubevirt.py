@@ -17,6 +17,7 @@ from imgconv.model import Bus, Firmware, Machine, Nic
 
 NAME = "kubevirt"
 SUFFIX = ".kubevirt.yaml"
+HERE = False
 
 Json = dict[str, Any]
 

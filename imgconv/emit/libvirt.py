@@ -17,6 +17,7 @@ from imgconv.model import Bus, Disk, Firmware, Machine, Nic
 
 NAME = "libvirt"
 SUFFIX = ".libvirt.xml"
+HERE = True
 
 _ARCHES = {"i386": "x86_64"}
 #: Each bus with the prefix of its target names, which libvirt counts the disks by.

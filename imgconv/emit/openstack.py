@@ -18,6 +18,7 @@ from imgconv.model import Bus, Disk, Firmware, Machine
 
 NAME = "openstack"
 SUFFIX = ".openstack.sh"
+HERE = False
 
 #: Glance's words for QEMU's formats.
 _FORMATS = {"raw": "raw", "qcow2": "qcow2", "vmdk": "vmdk", "vdi": "vdi", "vhdx": "vhdx",

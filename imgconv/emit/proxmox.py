@@ -15,6 +15,7 @@ from imgconv.model import Bus, Disk, Firmware, Machine, Nic
 
 NAME = "proxmox"
 SUFFIX = ".proxmox.sh"
+HERE = False
 
 #: How qm calls the disks of each bus, and how many it takes.
 _BUSES = {Bus.VIRTIO_BLK: ("virtio", 16), Bus.VIRTIO_SCSI: ("scsi", 31), Bus.SATA: ("sata", 6),

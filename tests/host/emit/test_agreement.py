@@ -14,7 +14,18 @@ from pathlib import Path
 import pytest
 import yaml
 
-from imgconv.emit import EMITTERS, Emitter, incus, kubevirt, libvirt, openstack, proxmox, qemu
+from imgconv import host
+from imgconv.emit import (
+    EMITTERS,
+    Emitter,
+    incus,
+    kubevirt,
+    libvirt,
+    openstack,
+    proxmox,
+    qemu,
+    text,
+)
 from imgconv.errors import CannotConvert
 from imgconv.model import Bus, Firmware, Machine
 
@@ -136,8 +147,8 @@ def _proxmox(machine: Machine, folder: Path) -> Seen:
 
 
 def _kubevirt(machine: Machine, folder: Path) -> Seen:
-    text = kubevirt.emit(machine)
-    spec = yaml.safe_load(text)["spec"]["template"]["spec"]
+    manifest = kubevirt.emit(machine)
+    spec = yaml.safe_load(manifest)["spec"]["template"]["spec"]
     domain = spec["domain"]
     devices, loader = domain["devices"], domain["firmware"]["bootloader"]
     timer = domain["clock"].get("timer", {})
@@ -146,7 +157,7 @@ def _kubevirt(machine: Machine, folder: Path) -> Seen:
     if "hyperv" in timer:
         hyperv.add("hv_time")
     # Disk to volume, volume to claim, claim to the file that is uploaded to it.
-    uploads = [shlex.split(line[1:]) for line in text.splitlines() if "image-upload" in line]
+    uploads = [shlex.split(line[1:]) for line in manifest.splitlines() if "image-upload" in line]
     files = {words[3]: words[-1].removeprefix("--image-path=") for words in uploads}
     claims = {volume["name"]: volume["persistentVolumeClaim"]["claimName"]
               for volume in spec["volumes"]}
@@ -166,13 +177,13 @@ def _kubevirt(machine: Machine, folder: Path) -> Seen:
 
 
 def _openstack(machine: Machine, folder: Path) -> Seen:
-    text = openstack.emit(machine)
-    images = run_script(text, folder, record=("openstack",)).commands
+    script = openstack.emit(machine)
+    images = run_script(script, folder, record=("openstack",)).commands
     said = properties(images[0])
-    count = re.search("flavor create --vcpus ([0-9]+) --ram ([0-9]+)", text)
+    count = re.search("flavor create --vcpus ([0-9]+) --ram ([0-9]+)", script)
     assert count is not None
     assert images[0][images[0].index("--min-ram") + 1] == count[2]
-    macs = tuple(re.findall("port create .*--mac-address ([0-9a-f:]{17}) ", text))
+    macs = tuple(re.findall("port create .*--mac-address ([0-9a-f:]{17}) ", script))
     return Seen(
         tuple(words[words.index("--file") + 1] for words in images), BUSES[said["hw_disk_bus"]],
         macs, (qemu_model(said["hw_vif_model"]),) * len(macs), Firmware(said["hw_firmware_type"]),
@@ -207,6 +218,17 @@ READERS: dict[Emitter, Callable[[Machine, Path], Seen]] = {
     qemu: _qemu, libvirt: _libvirt, proxmox: _proxmox, kubevirt: _kubevirt, openstack: _openstack,
     incus: _incus}
 ALL = {**MACHINES, "two-cards": several_nics(MACHINES["linux-two-disks"])}
+
+
+@pytest.mark.parametrize("emitter", EMITTERS, ids=lambda emitter: emitter.NAME)
+def test_secure_boot_is_given_up_only_where_it_is_missing(
+        emitter: Emitter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This host's firmware says nothing of other platforms'."""
+    files = Path("/code.fd"), Path("/vars.fd")
+    monkeypatch.setattr(host, "ovmf", lambda arch, *, secure_boot: None if secure_boot else files)
+    monkeypatch.setattr(host, "kvm_usable", lambda: host.Kvm(False, "test"))
+    said = "there is no Secure Boot: this host" in text(MACHINES["windows-11"], emitter.NAME)
+    assert said is (emitter in (qemu, libvirt))
 
 
 def test_every_output_is_read_back() -> None:

@@ -1,18 +1,23 @@
-"""libvirt's own validator reads every domain."""
+"""libvirt's own validator reads every domain, and libvirt itself makes QEMU's command of it."""
 
 from __future__ import annotations
 
+import json
+import os
+import shlex
 import shutil
 import subprocess
+import tempfile
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from imgconv.emit import libvirt
+from imgconv.emit import libvirt, qemu
 from imgconv.errors import UsageError
-from imgconv.model import Bus, Disk, Machine
+from imgconv.model import Bus, Disk, Firmware, Machine
 
 from .machines import MACHINES, check_golden, several_nics
 
@@ -106,3 +111,94 @@ def test_what_xml_cannot_hold_is_refused(path: str) -> None:
 def test_a_name_is_a_file_name_too() -> None:
     name = domain(replace(MACHINES["linux"], name="../a/b")).findtext("name")
     assert name == ".._a_b"
+
+
+# --- what libvirt makes of it -------------------------------------------------------------------
+
+
+def native(machine: Machine) -> tuple[str, ...]:
+    """The QEMU command that libvirt would run, computed by the driver inside virsh.
+
+    It refuses to be root without the system user that the whole daemon's package makes, and makes
+    a tap device for every card, so there are none.
+    """
+    driver = "libvirt/connection-driver/libvirt_driver_qemu.so"
+    if shutil.which("virsh") is None or not any(
+            list(Path("/usr").glob(f"{where}/{driver}")) for where in ("lib*", "lib/*")):
+        pytest.skip("libvirt's driver for QEMU is not installed")
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "domain.xml")
+        file.write_text(libvirt.emit(replace(machine, nics=())), encoding="utf-8")
+        as_nobody = []
+        if os.geteuid() == 0:
+            os.chown(folder, 65534, 65534)
+            as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+        done = subprocess.run(
+            [*as_nobody, "virsh", "-q", "-c", f"qemu:///embed?root={folder}/root",
+             "domxml-to-native", "qemu-argv", file],
+            check=False, capture_output=True, text=True, timeout=60,
+            env={"PATH": os.environ["PATH"], "HOME": folder})
+    assert done.returncode == 0, done.stderr
+    return tuple(shlex.split(done.stdout))
+
+
+@pytest.mark.parametrize("name", [name for name in MACHINES if name != "linux-arm"])
+def test_libvirt_makes_the_command_that_was_meant(name: str) -> None:
+    """Compared with the command that imgconv itself makes of the machine."""
+    if shutil.which("qemu-system-x86_64") is None:
+        pytest.skip("qemu-system-x86_64 is not installed")
+    machine = MACHINES[name]
+    if machine.tpm and shutil.which("swtpm") is None:
+        machine = replace(machine, tpm=False)
+    files = Path("/code"), Path("/vars")
+    uefi = machine.firmware is Firmware.UEFI
+    ours = qemu.argv(machine, accel="tcg", firmware=files if uefi else None)
+    theirs = native(machine)
+    assert files_of(theirs) == files_of(ours) == [str(disk.path) for disk in machine.disks]
+    assert places(theirs) == places(ours)
+    for device in ("usb-tablet", "virtio-rng-pci", "virtio-balloon-pci", "virtio-scsi-pci"):
+        assert (device in drivers(theirs)) == (device in drivers(ours)), device
+    one = dict(pairwise(theirs))
+    assert one["-m"].removeprefix("size=").removesuffix("k") in (
+        str(machine.memory), str(machine.memory * 1024))
+    assert one["-smp"].startswith(f"{machine.cpus},sockets=1,")
+    assert one["-rtc"] == dict(pairwise(ours))["-rtc"]
+    assert ("pflash0" in one["-machine"], "smm=on" in one["-machine"]) == (
+        uefi, machine.secure_boot)
+    assert machine.hpet is not ("-no-hpet" in theirs or "hpet=off" in one["-machine"])
+
+
+def devices(words: tuple[str, ...]) -> list[dict[str, str]]:
+    """The devices of a command, in either of the two syntaxes that QEMU has for them."""
+    found = []
+    for option, value in pairwise(words):
+        if option == "-device":
+            if value.startswith("{"):
+                found.append({key: str(said) for key, said in json.loads(value).items()})
+            else:
+                driver, *rest = value.split(",")
+                found.append({"driver": driver, **dict(word.split("=", 1) for word in rest)})
+    return found
+
+
+def drivers(words: tuple[str, ...]) -> set[str]:
+    return {device["driver"] for device in devices(words)}
+
+
+def places(words: tuple[str, ...]) -> list[tuple[str | None, ...]]:
+    """What the disks are and where on their controllers, and which one is booted from."""
+    return [(device["driver"], device.get("scsi-id"), device.get("bootindex"), device.get("unit"),
+             device["bus"] if device["driver"] == "ide-hd" else None)
+            for device in devices(words) if "drive" in device]
+
+
+def files_of(words: tuple[str, ...]) -> list[str]:
+    """The files of the disks, in the disks' order."""
+    nodes = {node["node-name"]: node for node in (
+        json.loads(value) for option, value in pairwise(words) if option == "-blockdev")}
+    found = []
+    for device in devices(words):
+        if "drive" in device:
+            file = nodes[device["drive"]]["file"]
+            found.append((nodes[file] if isinstance(file, str) else file)["filename"])
+    return found
