@@ -306,7 +306,8 @@ class Machine:
     controller for an absolute pointer, "" for none. `tpm` is one of version 2.0, which a script
     starts if it can; `secure_boot` is firmware that starts only what Microsoft signed.
 
-    `notes` are sentences for the user, such as why the disk is not on virtio.
+    `notes` are sentences for the user, such as why the disk is not on virtio. `os` is libosinfo's
+    short id of the guest's system (`imgconv.osinfo`), "" when that is not known.
     """
 
     name: str
@@ -329,6 +330,7 @@ class Machine:
     tablet: str = ""
     tpm: bool = False
     secure_boot: bool = False
+    os: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from imgconv import emit, host, linux, machine, windows
+from imgconv import emit, host, linux, machine, osinfo, windows
 from imgconv.disk import commit, formats, lock, overlay, recovery
 from imgconv.errors import ImgconvError, UsageError
 from imgconv.guest import appliance, windows_volumes
@@ -161,7 +161,8 @@ def fitting_machine(job: Job, progress: Progress) -> Machine:
 def _machine(job: Job, inspection: Inspection, capabilities: Capabilities,
              disks: tuple[Disk, ...]) -> Machine:
     return machine.choose(inspection, capabilities, disks, name=disks[0].path.name, net=job.net,
-                          memory=job.memory, cpus=job.cpus, localtime=capabilities.localtime)
+                          memory=job.memory, cpus=job.cpus, localtime=capabilities.localtime,
+                          facts=osinfo.lookup(inspection))
 
 
 @contextmanager
