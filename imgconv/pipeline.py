@@ -92,7 +92,11 @@ def virtio_ize(job: Job, progress: Progress = lambda phase, fraction: None) -> R
     emit.check_names(job.emit)
     machine.check(job.net, job.memory, job.cpus)
     with described(job, progress, unpack=not job.writes_sources) as found:
-        return _converted(found, progress)
+        report = _converted(found, progress)
+    # The disks that were unpacked from an appliance are gone by now.
+    return replace(report, images=tuple(
+        image if image.path.exists() else replace(image, path=found.source or image.path)
+        for image in report.images))
 
 
 def _converted(job: Job, progress: Progress) -> Report:

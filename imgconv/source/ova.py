@@ -7,6 +7,7 @@ import io
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -112,10 +113,26 @@ def _copied(file: BinaryIO, member: tar.Member, target: Path | None, mode: int) 
     if target is None:
         yield from _pieces(file, member)
         return
-    with open(target, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as output:
+    with _written(target):
+        output = open(target, "xb", buffering=0,  # noqa: SIM115 - closed below
+                      opener=lambda name, flags: os.open(name, flags, mode))
+    with output:
         for data in _pieces(file, member):
-            output.write(data)
+            with _written(target):
+                left = memoryview(data)
+                while left:
+                    left = left[output.write(left):]
             yield data
+
+
+@contextmanager
+def _written(target: Path) -> Iterator[None]:
+    """What goes wrong in the block is the output's fault, not the archive's."""
+    try:
+        yield
+    except OSError as error:
+        raise ImgconvError(f"{target} cannot be written: {error.strerror}",
+                           hint="make room there, or write elsewhere: -o") from error
 
 
 def _pieces(file: BinaryIO, member: tar.Member) -> Iterator[bytes]:

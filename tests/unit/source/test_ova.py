@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import resource
+import signal
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -76,7 +78,7 @@ def test_names_in_the_archive_are_no_paths(tmp_path: Path, name: str) -> None:
 def test_what_is_there_is_not_written_over(tmp_path: Path) -> None:
     (tmp_path / "g.ova").write_bytes(archive(appliance()))
     (tmp_path / "g-disk1.vmdk").symlink_to(tmp_path / "victim")
-    with pytest.raises(FileExistsError):
+    with pytest.raises(ImgconvError, match=r"g-disk1\.vmdk cannot be written: File exists"):
         ova.unpack(tmp_path / "g.ova", tmp_path, lambda _: None)
     assert not (tmp_path / "victim").exists()
 
@@ -147,6 +149,19 @@ def test_compressed_disks_are_refused_with_a_remedy(tmp_path: Path) -> None:
         unpack(tmp_path, archive(appliance(ovf=text)))
     assert "--from" in caught.value.hint
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_full_disk_is_not_the_archives_fault(tmp_path: Path) -> None:
+    (tmp_path / "g.ova").write_bytes(archive(appliance(CONTENT)))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(ImgconvError, match=r"g-disk1\.vmdk cannot be written: File too large"):
+            ova.unpack(tmp_path / "g.ova", tmp_path, lambda _: None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
 def test_too_little_room_is_known_before_anything_is_written(tmp_path: Path) -> None:
