@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from imgconv.errors import ImgconvError
 from imgconv.run import run
+from imgconv.windows import payload_find
 
 KVM_DEVICE = Path("/dev/kvm")
 TRY_SECONDS = 20.0
@@ -185,24 +186,8 @@ def _firmware_descriptors() -> Iterator[object]:
 
 
 def find_virtio_win() -> Path | None:
-    """The virtio-win ISO or folder that is used when `--drivers` is not given, or None.
-
-    Looked for in $VIRTIO_WIN, the checkout's drivers/, $XDG_DATA_HOME/imgconv/drivers and
-    /usr/share/virtio-win, where the package of the same name puts the ISO.
-    """
-    data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")  # noqa: PTH111
-    named = os.environ.get("VIRTIO_WIN")
-    places = [Path(__file__).parent.parent / "drivers", Path(data, "imgconv/drivers"),
-              Path("/usr/share/virtio-win")]
-    for place in [Path(named), *places] if named else places:
-        if place.is_file():
-            return place
-        if next(place.rglob("viostor.inf"), None):
-            return place
-        isos = sorted(place.glob("*.iso"))  # virtio-win.iso, the newest, is last by name
-        if isos:
-            return isos[-1]
-    return None
+    """The virtio-win ISO or folder that is used when `--drivers` is not given, or None."""
+    return payload_find.find()
 
 
 # --- doctor ---------------------------------------------------------------------------------------
@@ -321,11 +306,14 @@ def _check_firmware(arch: str, debian: str, fedora: str) -> Check:
 
 def _check_virtio_win() -> Check:
     found = find_virtio_win()
-    if found:
+    if found and found.exists():
         return Check("virtio-win drivers", Level.OK, str(found))
+    if found:
+        return Check("virtio-win drivers", Level.WARNING,
+                     f"{found}, which $VIRTIO_WIN names, does not exist", "unset VIRTIO_WIN")
     return Check("virtio-win drivers", Level.WARNING,
-                 "not found: Windows guests need --drivers PATH",
-                 "export VIRTIO_WIN=/path/to/virtio-win.iso")
+                 "not found: Windows guests need them",
+                 "scripts/fetch-virtio-win  # or: imgconv drivers import virtio-win.iso")
 
 
 def _working_folders() -> tuple[Path, ...]:

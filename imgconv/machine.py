@@ -6,6 +6,7 @@ import hashlib
 import re
 from pathlib import Path
 
+from imgconv import osinfo
 from imgconv.errors import CannotConvert, UsageError
 from imgconv.model import (
     Bus,
@@ -82,6 +83,7 @@ def choose(
     localtime: bool | None = None,
     secure_boot: bool = False,
     hardware: Hardware | None = None,
+    facts: osinfo.Facts | None = None,
 ) -> Machine:
     """The machine for a guest that can drive what `capabilities` says.
 
@@ -92,6 +94,7 @@ def choose(
     `hardware` is what the guest ran on before: its memory, processors (all on one socket), network
     cards, Secure Boot and TPM are carried over where the arguments do not say otherwise; where it
     contradicts what was found on the disks, the disks are believed, and a note says so.
+    `facts` are what libosinfo knows of the guest's system; they go before the rules here.
     Raises UsageError for a wrong `net`, `memory` or `cpus`, CannotConvert for an architecture, a
     bus or a number of disks that no machine has.
     """
@@ -99,7 +102,7 @@ def choose(
     bus = capabilities.block
     _check_disks(bus, inspection.arch, disks)
     disks = tuple(Disk(disk.path.absolute(), disk.format) for disk in disks)
-    machine_type = _machine_type(inspection, capabilities)
+    machine_type = _machine_type(inspection, capabilities, facts)
     before = hardware or _UNKNOWN
     nics = _nics(inspection, capabilities, machine_type, net, disks[0].path, hardware)
     _check_slots(bus, disks, nics)
@@ -117,7 +120,8 @@ def choose(
         # wrong choice at both ends: EL9 does not start below x86-64-v2.
         cpu="max",
         cpus=cpus or min(before.cpus, MAX_CPUS) or DEFAULT_CPUS,
-        memory=memory or before.memory or _default_memory(inspection),
+        memory=(memory or before.memory
+                or max(_default_memory(inspection), facts.memory if facts else 0)),
         bus=bus,
         disks=disks,
         nics=nics,
@@ -134,6 +138,7 @@ def choose(
         tablet=_tablet(inspection, machine_type) if windows else "",
         tpm=tpm,
         secure_boot=secure,
+        os=osinfo.short_id(inspection.os),
     )
 
 
@@ -172,7 +177,8 @@ def _nics(inspection: Inspection, capabilities: Capabilities, machine_type: str,
     return tuple(found)
 
 
-def _machine_type(inspection: Inspection, capabilities: Capabilities) -> str:
+def _machine_type(inspection: Inspection, capabilities: Capabilities,
+                  facts: osinfo.Facts | None) -> str:
     """QEMU's machine type: `pc` (i440fx) has the IDE, `q35` the SATA, `virt` is what ARM has."""
     if inspection.arch == "aarch64":
         return "virt"
@@ -181,7 +187,18 @@ def _machine_type(inspection: Inspection, capabilities: Capabilities) -> str:
     if capabilities.block is Bus.SATA:
         return "q35"
     legacy = not capabilities.virtio_1_0 or _windows_before(inspection, _FIRST_WINDOWS_ON_Q35)
-    return "pc" if legacy else "q35"
+    return "pc" if legacy or _known_older(inspection, facts) else "q35"
+
+
+def _known_older(inspection: Inspection, facts: osinfo.Facts | None) -> bool:
+    """Whether libosinfo knows this Linux to be older than q35 or virtio 1.0.
+
+    Windows' virtio drivers are not its own, so the database cannot know them; and UEFI is at home
+    on q35.
+    """
+    return (facts is not None and not (facts.q35 and facts.virtio_1_0)
+            and not isinstance(inspection.os, WindowsOs)
+            and inspection.firmware is Firmware.BIOS)
 
 
 def _fallback_nic(inspection: Inspection, machine_type: str) -> str:

@@ -227,7 +227,8 @@ class Capabilities:
     """What the guest can drive; before verification a claim, after it a proven one.
 
     `virtio_1_0` is False where the guest's drivers only know the legacy (0.9) interface.
-    `reason` says why `block` is not what was asked for.
+    `reason` says why `block` is not what was asked for. `localtime` says whether the guest keeps
+    local time in the hardware's clock; None means what its kind does when nobody changed it.
     """
 
     block: Bus
@@ -236,6 +237,7 @@ class Capabilities:
     balloon: bool = False
     virtio_1_0: bool = True
     reason: str = ""
+    localtime: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,7 +327,8 @@ class Machine:
     controller for an absolute pointer, "" for none. `tpm` is one of version 2.0, which a script
     starts if it can; `secure_boot` is firmware that starts only what Microsoft signed.
 
-    `notes` are sentences for the user, such as why the disk is not on virtio.
+    `notes` are sentences for the user, such as why the disk is not on virtio. `os` is libosinfo's
+    short id of the guest's system (`imgconv.osinfo`), "" when that is not known.
     """
 
     name: str
@@ -348,6 +351,7 @@ class Machine:
     tablet: str = ""
     tpm: bool = False
     secure_boot: bool = False
+    os: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from imgconv import emit, host, linux, machine, source
+from imgconv import emit, host, linux, machine, osinfo, source, windows
 from imgconv.disk import commit, formats, lock, overlay, recovery
-from imgconv.errors import CannotConvert, ImgconvError, UsageError
-from imgconv.guest import appliance
+from imgconv.errors import ImgconvError, UsageError
+from imgconv.guest import appliance, windows_volumes
 from imgconv.guest.cached import Cached
 from imgconv.guest.inspection import inspect
 from imgconv.guest.protocols import Guest, Reader
@@ -29,17 +29,18 @@ from imgconv.model import (
     Image,
     Inspection,
     Level,
-    LinuxOs,
     Machine,
     Options,
     Plan,
     Report,
     RunInGuest,
     SetRegistry,
+    WindowsOs,
     WriteFile,
     target,
 )
 from imgconv.verify import linux as verify_linux
+from imgconv.verify import windows as verify_windows
 
 PHASES = ("open", "launch", "inspect", "plan", "apply", "verify", "commit", "emit")
 
@@ -114,6 +115,8 @@ def _converted(job: Job, progress: Progress) -> Report:
         with clock.launched(overlays, writable=True) as guest:
             with clock.phase("inspect"):
                 inspection = inspect(guest, job.options.root)
+                resumed_no_more = _is_windows(inspection) and windows_volumes.prepare(
+                    guest, inspection, discard_hibernation=job.options.discard_hibernation)
                 guest.mount(inspection.mounts, writable=True)
             with clock.phase("plan"):
                 plan = planned(Cached(guest), inspection, job.options)
@@ -136,10 +139,11 @@ def _converted(job: Job, progress: Progress) -> Report:
             if job.output is not None:
                 for layer, (path, fmt) in zip(overlays, outputs, strict=True):
                     commit.export(layer, path, fmt, clock.fraction("commit"), force=job.force)
-            elif plan.changes:
+            elif plan.changes or resumed_no_more:
                 commit.commit(list(zip(images, overlays, strict=True)), fingerprints,
                               undo=job.undo, state_dir=job.state_dir)
-    report = replace(report, machine=virtual, committed=bool(plan.changes or job.output),
+    changed = bool(plan.changes or resumed_no_more)
+    report = replace(report, machine=virtual, committed=changed or job.output is not None,
                      outputs=tuple(path for path, _ in outputs))
     with clock.phase("emit"):
         try:
@@ -156,14 +160,15 @@ def fitting_machine(job: Job, progress: Progress) -> Machine:
     """
     with described(job, progress) as job, opened(job, progress) as (images, reader, inspection):
         progress("verify", 0.0)
-        if not isinstance(inspection.os, LinuxOs):
-            raise _no_windows(inspection)
-        capabilities = linux.capabilities(reader, job.options.block)
-        findings = verify_linux.verify(reader, inspection, Plan((), capabilities))
-        failed = next((f for f in findings if f.level is Level.FAILED), None)
-        if failed is not None:
-            capabilities = replace(capabilities, block=linux.old_bus(reader),
-                                   reason=f"{failed.subject}: {failed.message}")
+        if _is_windows(inspection):
+            capabilities = verify_windows.capabilities(reader, inspection, job.options.block)
+        else:
+            capabilities = linux.capabilities(reader, job.options.block)
+            findings = verify_linux.verify(reader, inspection, Plan((), capabilities))
+            failed = next((f for f in findings if f.level is Level.FAILED), None)
+            if failed is not None:
+                capabilities = replace(capabilities, block=linux.old_bus(reader),
+                                       reason=f"{failed.subject}: {failed.message}")
     disks = tuple(Disk(image.path, image.format) for image in images)
     return _machine(job, inspection, capabilities, disks)
 
@@ -172,7 +177,9 @@ def _machine(job: Job, inspection: Inspection, capabilities: Capabilities,
              disks: tuple[Disk, ...]) -> Machine:
     name = job.hardware.name if job.hardware else ""
     return machine.choose(inspection, capabilities, disks, name=name or disks[0].path.name,
-                          net=job.net, memory=job.memory, cpus=job.cpus, hardware=job.hardware)
+                          net=job.net, memory=job.memory, cpus=job.cpus,
+                          localtime=capabilities.localtime, hardware=job.hardware,
+                          facts=osinfo.lookup(inspection))
 
 
 @contextmanager
@@ -223,17 +230,22 @@ def open_images(job: Job, *, writable: bool) -> tuple[Image, ...]:
 
 def planned(reader: Reader, inspection: Inspection, options: Options) -> Plan:
     """What to change. Raises CannotConvert."""
-    if isinstance(inspection.os, LinuxOs):
-        return linux.plan(reader, inspection, options)
-    raise _no_windows(inspection)
+    plan = windows.plan if _is_windows(inspection) else linux.plan
+    return plan(reader, inspection, options)
+
+
+def _is_windows(inspection: Inspection) -> bool:
+    return isinstance(inspection.os, WindowsOs)
 
 
 def apply(guest: Guest, plan: Plan) -> None:
     """Carry the changes out: files, then each hive's edits together, then the guest's commands."""
     hives: dict[str, list[SetRegistry | DeleteRegistryKey]] = {}
+    guest.create([change for change in plan.changes
+                  if isinstance(change, WriteFile) and change.before is None])
     for change in plan.changes:
         match change:
-            case WriteFile():
+            case WriteFile() if change.before is not None:
                 guest.write(change.path, change.content, change.mode)
             case AppendFile():
                 guest.append(change.path, change.content)
@@ -249,8 +261,12 @@ def apply(guest: Guest, plan: Plan) -> None:
 def verified(reader: Reader, inspection: Inspection, options: Options,
              plan: Plan) -> tuple[Finding, ...]:
     """Everything proven, or not, of the guest as it is on the disk after `plan`."""
-    return (*verify_linux.verify(reader, inspection, plan),
-            planned_again(reader, inspection, options))
+    return (*_verify(reader, inspection, plan), planned_again(reader, inspection, options))
+
+
+def _verify(reader: Reader, inspection: Inspection, plan: Plan) -> tuple[Finding, ...]:
+    verify = verify_windows.verify if _is_windows(inspection) else verify_linux.verify
+    return verify(reader, inspection, plan)
 
 
 def planned_again(reader: Reader, inspection: Inspection, options: Options) -> Finding:
@@ -263,14 +279,7 @@ def planned_again(reader: Reader, inspection: Inspection, options: Options) -> F
 
 def proof(reader: Reader, inspection: Inspection, bus: Bus) -> tuple[Finding, ...]:
     """What is proven, or not, of a guest that nobody has just converted. Raises CannotConvert."""
-    if not isinstance(inspection.os, LinuxOs):
-        raise _no_windows(inspection)
-    return verify_linux.verify(reader, inspection, Plan((), Capabilities(bus)))
-
-
-def _no_windows(inspection: Inspection) -> CannotConvert:
-    return CannotConvert(f"{inspection.os.product}: Windows guests cannot be converted yet",
-                         hint="this version of imgconv converts Linux guests")
+    return _verify(reader, inspection, Plan((), Capabilities(bus)))
 
 
 #: What the ending of an output's name says about its format, when --format does not.

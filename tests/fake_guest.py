@@ -5,10 +5,12 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from imgconv.errors import GuestFileMissing, HostileInput
+from imgconv.guest.hive_edits import carry_out
 from imgconv.guest.protocols import CONFIG_LIMIT
-from imgconv.model import DeleteRegistryKey, SetRegistry
+from imgconv.model import DeleteRegistryKey, RegistryValue, SetRegistry, WriteFile
 
 
 class FakeGuest:
@@ -52,27 +54,16 @@ class FakeGuest:
         with tempfile.NamedTemporaryFile() as file:
             Path(file.name).write_bytes(self.files[hive])
             handle = hivex.Hivex(file.name, write=True)
-            for edit in edits:
-                node: int | None = handle.root()
-                for name in edit.key.split("\\"):
-                    child = handle.node_get_child(node, name)
-                    if child is None and isinstance(edit, SetRegistry):
-                        child = handle.node_add_child(node, name)
-                    node = child
-                    if node is None:
-                        break
-                match edit:
-                    case SetRegistry():
-                        for value in edit.values:
-                            handle.node_set_value(node, {"key": value.name, "t": value.type,
-                                                         "value": value.data})
-                    case DeleteRegistryKey() if node is not None:
-                        handle.node_delete_child(node)
+            carry_out(_OpenHive(handle), edits)
             handle.commit(None)
             self.files[hive] = Path(file.name).read_bytes()
 
     def write(self, path: str, content: bytes, mode: int) -> None:
         self.files[path] = content
+
+    def create(self, files: Sequence[WriteFile]) -> None:
+        for file in files:
+            self.write(file.path, file.content, file.mode)
 
     def append(self, path: str, content: bytes) -> None:
         self.files[path] += content
@@ -80,3 +71,23 @@ class FakeGuest:
     def run(self, argv: tuple[str, ...]) -> str:
         self.ran.append(argv)
         return ""
+
+
+class _OpenHive:
+    def __init__(self, handle: Any) -> None:  # noqa: ANN401  it has no types
+        self._handle = handle
+
+    def root(self) -> int:
+        return int(self._handle.root())
+
+    def child(self, key: int, name: str) -> int:
+        return self._handle.node_get_child(key, name) or 0
+
+    def add(self, key: int, name: str) -> int:
+        return int(self._handle.node_add_child(key, name))
+
+    def set(self, key: int, value: RegistryValue) -> None:
+        self._handle.node_set_value(key, {"key": value.name, "t": value.type, "value": value.data})
+
+    def delete(self, key: int) -> None:
+        self._handle.node_delete_child(key)

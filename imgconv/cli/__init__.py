@@ -15,10 +15,21 @@ import typer
 from typer.core import TyperGroup
 
 from imgconv import __version__
-from imgconv.cli import console, demo, doctor, inspect, logs, machine, undo, verify, virtio_ize
+from imgconv.cli import (
+    console,
+    demo,
+    doctor,
+    drivers,
+    inspect,
+    logs,
+    machine,
+    undo,
+    verify,
+    virtio_ize,
+)
 from imgconv.errors import ImgconvError, UsageError
 
-COMMANDS = (virtio_ize, undo, inspect, verify, machine, demo, doctor)
+COMMANDS = (virtio_ize, undo, inspect, verify, machine, drivers, demo, doctor)
 
 
 class _InterruptedError(ImgconvError):

@@ -32,6 +32,9 @@ NamesOption = Annotated[Names, typer.Option(
                     "bus, too) or by the new device name.")]
 Block = Annotated[Literal["virtio-blk", "virtio-scsi"], typer.Option(
     "--block", help="What the disks hang on afterwards.")]
+Drivers = Annotated[Path | None, typer.Option(
+    "--drivers", metavar="PATH", help="The drivers for Windows: a virtio-win ISO or folder.",
+    show_default="drivers/, $VIRTIO_WIN, the user's, /usr/share/virtio-win")]
 Net = Annotated[str, typer.Option(
     "--net", metavar="user|tap|bridge=NAME", help="The network of the machine.")]
 Memory = Annotated[int | None, typer.Option(

@@ -10,6 +10,7 @@ import typer
 from imgconv.cli import console, options, show
 from imgconv.cli.console import JsonOption, LogFileOption, VerboseOption
 from imgconv.cli.progress import bar
+from imgconv.emit import EMITTERS
 from imgconv.errors import NotProven
 from imgconv.model import Bus, InitramfsMode, Names, Options
 
@@ -19,6 +20,7 @@ def register(app: typer.Typer) -> None:
         "imgconv virtio-ize disk.qcow2",
         "imgconv virtio-ize disk.img --dry-run",
         "imgconv virtio-ize disk.vmdk -o new.qcow2",
+        "imgconv virtio-ize windows.vhdx --drivers virtio-win.iso -o new.qcow2",
         "imgconv virtio-ize system.img data.img --names device",
         "imgconv virtio-ize --from guest.vmx -o converted/",
         "imgconv virtio-ize guest.ova -o converted/",
@@ -46,9 +48,15 @@ def virtio_ize(
     ] = InitramfsMode.AUTO,
     names: options.NamesOption = Names.UUID,
     block: options.Block = "virtio-blk",
+    drivers: options.Drivers = None,
+    discard_hibernation: Annotated[bool, typer.Option(
+        "--discard-hibernation",
+        help="Give up the session that a hibernated Windows would resume (Fast Startup leaves one, "
+             "too); what was not saved in it is lost.")] = False,
     root: options.Root = None,
     emit: Annotated[list[str], typer.Option(
-        "--emit", metavar="NAME", help="What to write besides the QEMU command; repeatable."
+        "--emit", metavar="NAME", help="What to write besides the QEMU command: "
+                                       + ", ".join(e.NAME for e in EMITTERS) + "; repeatable."
     )] = ["qemu"],  # noqa: B006  Typer copies it
     net: options.Net = "user",
     memory: options.Memory = None,
@@ -70,7 +78,8 @@ def virtio_ize(
     job = pipeline.Job(
         disks=tuple(disks or ()), source=source, output=output, output_format=output_format,
         input_format=input_format,
-        options=Options(names=names, block=Bus(block), initramfs=initramfs, root=root),
+        options=Options(names=names, block=Bus(block), initramfs=initramfs, root=root,
+                        drivers=drivers, discard_hibernation=discard_hibernation),
         allow_external_files=allow_external_files, dry_run=dry_run, force=force, net=net,
         emit=tuple(dict.fromkeys(["qemu", *emit])), memory=memory, cpus=cpus,
         undo=not no_undo, state_dir=state_dir)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from imgconv import host
-from imgconv.emit import qemu
+from imgconv.emit import incus, kubevirt, libvirt, openstack, proxmox, qemu
 from imgconv.errors import UsageError
 from imgconv.model import Firmware, Machine
 
@@ -41,7 +41,7 @@ class Emitter(Protocol):
         ...
 
 
-EMITTERS: tuple[Emitter, ...] = (qemu,)
+EMITTERS: tuple[Emitter, ...] = (qemu, libvirt, proxmox, kubevirt, openstack, incus)
 
 
 def check_names(names: Iterable[str]) -> None:

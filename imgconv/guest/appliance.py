@@ -13,12 +13,22 @@ import shlex
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from imgconv.errors import GuestFileMissing, HostileInput, ImgconvError
+from imgconv.guest import new_files
+from imgconv.guest.hive_edits import carry_out
 from imgconv.guest.protocols import CONFIG_LIMIT, NAMES_LIMIT
 from imgconv.guest.watchdog import ApplianceGone, Limits, Watchdog
-from imgconv.model import DeleteRegistryKey, Image, Mount, SetRegistry
+from imgconv.model import (
+    DeleteRegistryKey,
+    Image,
+    Mount,
+    RegistryValue,
+    SetRegistry,
+    WriteFile,
+)
 from imgconv.signals import deferred
 
 log = logging.getLogger(__name__)
@@ -153,35 +163,50 @@ class Appliance:
         if new:
             self.call("chmod", mode, path)
 
+    def create(self, files: Sequence[WriteFile]) -> None:
+        rights = cache(self._rights)
+        protected = []
+        for file in files:
+            if rights(self._folder_above(file.path)) is None:
+                self.write(file.path, file.content, file.mode)
+            else:
+                protected.append(file)
+        if protected:
+            with os.fdopen(os.memfd_create("new files"), "wb") as archive:
+                new_files.write(archive, protected, rights)
+                archive.flush()
+                self.call("tar_in", f"/proc/self/fd/{archive.fileno()}", "/", xattrs=True)
+
+    def _folder_above(self, path: str) -> str:
+        """The nearest folder above `path` that is there."""
+        while path:
+            path = path.rpartition("/")[0]
+            if self.is_dir(path or "/"):
+                break
+        return path or "/"
+
+    def _rights(self, folder: str) -> bytes | None:
+        """The security descriptor of a folder of an NTFS filesystem, None of any other path."""
+        found = self._try("getxattr", folder, new_files.ATTRIBUTE)
+        return bytes(found) if found is not None else None
+
     def append(self, path: str, content: bytes) -> None:
         for start in range(0, len(content), _CHUNK):
             self.call("write_append", path, content[start:start + _CHUNK])
 
     def edit_registry(self, hive: str, edits: Sequence[SetRegistry | DeleteRegistryKey]) -> None:
-        self.call("hivex_open", hive, write=True)
         try:
-            for edit in edits:
-                node = self._key(edit.key, create=isinstance(edit, SetRegistry))
-                match edit:
-                    case SetRegistry():
-                        for value in edit.values:
-                            self.call("hivex_node_set_value", node, value.name, value.type,
-                                      value.data)
-                    case DeleteRegistryKey() if node:
-                        self.call("hivex_node_delete_child", node)
-            self.call("hivex_commit", None)
-        finally:
-            self._try("hivex_close")
-
-    def _key(self, path: str, *, create: bool) -> int:
-        """The handle of a key of the hive that is open, 0 when there is none."""
-        node = int(self.call("hivex_root"))
-        for name in path.split("\\"):
-            child = int(self.call("hivex_node_get_child", node, name))
-            if not child and not create:
-                return 0
-            node = child or int(self.call("hivex_node_add_child", node, name))
-        return node
+            self.call("hivex_open", hive, write=True)
+            try:
+                carry_out(_OpenHive(self), edits)
+                self.call("hivex_commit", None)
+            finally:
+                self._try("hivex_close")
+        except ApplianceGone:
+            raise
+        except ImgconvError as error:
+            raise ImgconvError(f"the registry hive {hive} cannot be edited: {error.message}",
+                               hint=error.hint) from error
 
     def run(self, argv: tuple[str, ...]) -> str:
         return str(self.call("command", list(argv)))
@@ -224,6 +249,28 @@ class Appliance:
         """Unmount and stop the appliance in order, so that every write has reached the disk."""
         self.call("umount_all")
         self.call("shutdown")
+
+
+class _OpenHive:
+    """The hive that is open in the appliance, there can be one."""
+
+    def __init__(self, appliance: Appliance) -> None:
+        self._call = appliance.call
+
+    def root(self) -> int:
+        return int(self._call("hivex_root"))
+
+    def child(self, key: int, name: str) -> int:
+        return int(self._call("hivex_node_get_child", key, name))
+
+    def add(self, key: int, name: str) -> int:
+        return int(self._call("hivex_node_add_child", key, name))
+
+    def set(self, key: int, value: RegistryValue) -> None:
+        self._call("hivex_node_set_value", key, value.name, value.type, value.data)
+
+    def delete(self, key: int) -> None:
+        self._call("hivex_node_delete_child", key)
 
 
 @contextmanager

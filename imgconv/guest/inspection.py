@@ -10,6 +10,7 @@ from imgconv.guest.quick import LONGEST, quick
 from imgconv.guest.quick_windows import quick_windows, windows_os
 from imgconv.guest.watchdog import ApplianceGone
 from imgconv.model import Filesystem, Firmware, Inspection, LinuxOs, Mount, WindowsOs
+from imgconv.windows import volumes
 
 #: Partition types: the EFI system partition and the place of GRUB's core image on GPT disks.
 _ESPS = {"c12a7328-f81f-11d2-ba4b-00a0c93ec93b", "0xef"}
@@ -42,7 +43,7 @@ def inspect(appliance: Appliance, root: str | None = None) -> Inspection:
         if windows is not None:
             return _windows(*windows, firmware, filesystems, tags)
     found = quick(appliance, filesystems) if root is None else None
-    device, arch, mounts, system = found or _thorough(appliance, root)
+    device, arch, mounts, system = found or _thorough(appliance, root, tags)
     if isinstance(system, WindowsOs):
         return _windows(device, arch, system, firmware, filesystems, tags)
     return Inspection(device, arch, firmware, filesystems, mounts, system)
@@ -51,7 +52,8 @@ def inspect(appliance: Appliance, root: str | None = None) -> Inspection:
 def _windows(device: str, arch: str, system: WindowsOs, firmware: Firmware,
              filesystems: tuple[Filesystem, ...], tags: dict[str, dict[str, str]]) -> Inspection:
     """A Windows has no root folder that all is mounted in: drive C: is /c here, and the partition
-    that the firmware starts from, when it is another, is /system."""
+    that the firmware starts from, when it is another, is /system. Raises CannotConvert."""
+    volumes.check(tags, device)
     mounts = [Mount(device, "/c")]
     start = next((partition for partition, tag in tags.items() if _starts(tag, firmware)), device)
     if start != device:
@@ -74,11 +76,12 @@ def _is_active(tag: dict[str, str]) -> bool:
         int(tag.get("PART_ENTRY_FLAGS", "0"), 16) & 0x80)
 
 
-def _thorough(appliance: Appliance, root: str | None
+def _thorough(appliance: Appliance, root: str | None, tags: dict[str, dict[str, str]]
               ) -> tuple[str, str, tuple[Mount, ...], LinuxOs | WindowsOs]:
     """libguestfs' own inspection, for all that is not plain."""
     roots: list[str] = appliance.call("inspect_os")
     if not roots:
+        volumes.check(tags, None)
         raise CannotConvert("no operating system was found on this disk",
                             hint="if the guest has several disks, give all of them, in order; "
                                  "encrypted and damaged filesystems hide a system, too")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from imgconv.model import DeleteRegistryKey, SetRegistry
+from imgconv.model import DeleteRegistryKey, SetRegistry, WriteFile
 
 #: A module index larger than this is no such thing (modules.alias of a distribution kernel is about
 #: 1.5 MiB).
@@ -64,6 +64,11 @@ class Guest(Reader, Protocol):
 
         Missing folders above a new one are made.
         """
+        ...
+
+    def create(self, files: Sequence[WriteFile]) -> None:
+        """Make new files, with the folders above them. On NTFS each gets the access rights of the
+        folder that it is in."""
         ...
 
     def append(self, path: str, content: bytes) -> None: ...

@@ -1,1 +1,202 @@
-"""Windows guests: drivers, registry, and the proof that they start."""
+"""Windows guests: the plan is composed here, each step in a module of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Final
+
+from imgconv.errors import CannotConvert
+from imgconv.guest.protocols import Reader
+from imgconv.model import Bus, Capabilities, Change, Inspection, Options, Plan, WindowsOs
+from imgconv.windows import (
+    bcd,
+    clock,
+    critical_device_database,
+    driver_database,
+    efi,
+    first_boot,
+    foreign,
+    guest_agent,
+    hives,
+    network,
+    policy,
+    san_policy,
+    services,
+    staging,
+    versions,
+    virtio_win,
+    volumes,
+)
+from imgconv.windows.driver_database import Published
+from imgconv.windows.edits import Edits
+from imgconv.windows.hives import LoadedHive
+from imgconv.windows.package_name import DriverStore
+from imgconv.windows.versions import FIRST_DRIVER_DATABASE, WindowsVersion
+from imgconv.windows.virtio_win import DriverPackage, Selection
+
+#: The driver that a disk on each bus needs, and virtio-win's names for those of other devices.
+STORAGE: Final = {Bus.VIRTIO_BLK: "viostor", Bus.VIRTIO_SCSI: "vioscsi"}
+NET, RNG, BALLOON = "netkvm", "viorng", "balloon"
+
+#: The ids of the modern (1.0) devices of the storage drivers; one without them is legacy only.
+_MODERN: Final = ("DEV_1042", "DEV_1048")
+
+#: osinfo-db's first Windows on q35, whose controller is SATA; older ones get i440fx and IDE.
+_FIRST_ON_SATA: Final = (6, 1)
+
+#: The PCI vendor of the e1000 family, which the machine has where there is no NetKVM.
+_INTEL: Final = "8086"
+
+
+def plan(reader: Reader, inspection: Inspection, options: Options) -> Plan:
+    """What it takes that this Windows starts with its disks on `options.block`.
+
+    Without a driver for its version it is prepared for IDE and SATA instead, and a warning says so.
+    Raises CannotConvert, BadPayload when no drivers are found at all.
+    """
+    windows = versions.of(inspection)
+    with virtio_win.open_payload(options.drivers) as payload:
+        selection = payload.select(windows)
+    registry = _Registry.load(reader, inspection)
+    able_to = replace(_capabilities(selection, windows, options.block),
+                      localtime=clock.localtime(registry.system.hive))
+    storage = STORAGE[options.block] if able_to.block.is_virtio else None
+    root = _systemroot(inspection)
+
+    published = _published(reader, registry, selection.packages, windows, root)
+    changes: list[Change] = []
+    for package, names in zip(selection.packages, published, strict=True):
+        boot = package.name == storage
+        changes += staging.files(reader, root, package, names, boot=boot, windows=windows)
+        if boot:
+            _start_at_boot(registry.system, package, names, windows)
+    if windows.release < FIRST_DRIVER_DATABASE:
+        staging.device_path(registry.software, selection.packages)
+        critical_device_database.plan_fallback(registry.system)
+    services.plan_fallback(registry.system, reader, root)
+    warnings = [*_refused(selection, options.block), *registry.warnings,
+                *(warning for package in selection.packages for warning in package.warnings),
+                *volumes.warnings(inspection), *foreign.plan(registry.system, windows),
+                *san_policy.plan(registry.system, inspection, windows),
+                *policy.warnings(reader, inspection, registry.system.hive, registry.software.hive)]
+    more, said = _first_boot(reader, registry.system, selection, windows, root)
+    changes += [*more, *efi.plan(reader, inspection)]
+    if registry.boot is not None:
+        bcd.plan(registry.boot, inspection, forget_session=options.discard_hibernation)
+        warnings += bcd.warnings(registry.boot.hive, inspection)
+    if able_to.reason:
+        warnings.insert(0, able_to.reason)
+    return Plan((*changes, *registry.changes()), able_to,
+                tuple(dict.fromkeys((*warnings, *said))))
+
+
+def old_bus(windows: WindowsVersion) -> Bus:
+    """What the disks hang on when it is not virtio: the controller of the fitting machine."""
+    return Bus.SATA if windows.release >= _FIRST_ON_SATA else Bus.IDE
+
+
+@dataclass(frozen=True, slots=True)
+class _Registry:
+    """The guest's hives and what is to be edited in them; `drivers` is there since Windows 8, and
+    `boot` (the BCD) since Vista."""
+
+    loaded: tuple[LoadedHive, ...]
+    edits: tuple[Edits, ...]
+    system: Edits
+    software: Edits
+    drivers: Edits | None
+    boot: Edits | None
+
+    @classmethod
+    def load(cls, reader: Reader, inspection: Inspection) -> _Registry:
+        """Raises CannotConvert."""
+        loaded: list[LoadedHive] = []
+
+        def edits(path: str | None) -> Edits | None:
+            if path is None:
+                return None
+            loaded.append(hives.load(reader, path))
+            return Edits(loaded[-1].hive, path)
+
+        folder = f"{_systemroot(inspection)}/System32/config"
+        system, software, drivers = (edits(reader.find(f"{folder}/{name}"))
+                                     for name in ("SYSTEM", "SOFTWARE", "DRIVERS"))
+        boot = edits(bcd.path(reader, inspection))
+        if system is None or software is None:
+            raise CannotConvert(f"{folder} has no SYSTEM or no SOFTWARE hive",
+                                hint="this Windows is not complete")
+        found = tuple(one for one in (system, software, drivers, boot) if one is not None)
+        return cls(tuple(loaded), found, system, software, drivers, boot)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return tuple(warning for hive in self.loaded for warning in hive.warnings)
+
+    def changes(self) -> tuple[Change, ...]:
+        return tuple(change for hive, edits in zip(self.loaded, self.edits, strict=True)
+                     for change in hive.finish(edits.changes()))
+
+
+def _systemroot(inspection: Inspection) -> str:
+    assert isinstance(inspection.os, WindowsOs)
+    return inspection.os.systemroot
+
+
+def _capabilities(selection: Selection, windows: WindowsVersion, wanted: Bus) -> Capabilities:
+    storage = selection.package(STORAGE[wanted])
+    has = {name: selection.package(name) is not None for name in (NET, RNG, BALLOON)}
+    if storage is None:
+        return Capabilities(old_bus(windows), has[NET], has[RNG], has[BALLOON], reason=(
+            f"the payload has no {STORAGE[wanted]} that this Windows could load, so its disks "
+            f"stay on {old_bus(windows)}"))
+    modern = any(number in identifier.upper() for model in storage.inf.models(windows)
+                 for identifier in model.ids for number in _MODERN)
+    return Capabilities(wanted, has[NET], has[RNG], has[BALLOON], virtio_1_0=modern)
+
+
+def _refused(selection: Selection, wanted: Bus) -> list[str]:
+    """Storage and network first: that is what a user misses."""
+    names = (STORAGE[wanted], NET)
+    unsuited = [refusal for refusal in selection.unsuited if refusal.name in names]
+    return [f"{refusal.name} is not used: {refusal.why} ({refusal.origin})"
+            for refusal in sorted((*selection.refused, *unsuited),
+                                  key=lambda refusal: refusal.name not in names)]
+
+
+def _published(reader: Reader, registry: _Registry, packages: Sequence[DriverPackage],
+               windows: WindowsVersion, root: str) -> tuple[Published | None, ...]:
+    """The packages in the guest's driver store; None for those of Windows 7 and older."""
+    if windows.release < FIRST_DRIVER_DATABASE:
+        return (None,) * len(packages)
+    store = DriverStore(registry.system.hive,
+                        registry.drivers.hive if registry.drivers is not None else None,
+                        reader, root)
+    return driver_database.plan(registry.system, registry.drivers, packages, windows, store,
+                                imported=datetime.now(UTC))
+
+
+def _start_at_boot(system: Edits, package: DriverPackage, published: Published | None,
+                   windows: WindowsVersion) -> None:
+    """Install the services of the disk's driver, as Windows itself does with any other driver when
+    it meets the device."""
+    if published is None:
+        critical_device_database.plan(system, package, windows)
+    installs = dict.fromkeys(model.install for model in package.inf.models(windows))
+    for install in installs:
+        services.plan(system, package.inf.installation(install, windows).services,
+                      owner=published.inf_name if published is not None else None,
+                      folder=published.package_folder if published is not None else "", boot=True)
+
+
+def _first_boot(reader: Reader, system: Edits, selection: Selection, windows: WindowsVersion,
+                root: str) -> tuple[tuple[Change, ...], tuple[str, ...]]:
+    """What only the running Windows can do: addresses of the new network adapter, the agent."""
+    vendor = network.VIRTIO if selection.package(NET) is not None else _INTEL
+    lines, warnings = network.plan(network.static_addresses(system.hive), windows, 1, vendor,
+                                   network.ipv6_addresses(system.hive))
+    steps = [first_boot.Step("give the network adapter its addresses", attempts=1,
+                             powershell=lines)] if lines else []
+    files, install = guest_agent.plan(reader, system.hive, root, selection.agent)
+    return (*files, *first_boot.plan(reader, system, root, [*steps, *install])), warnings

@@ -1,132 +1,118 @@
-"""INF files: what a driver package says of itself (contract; the parser is being written)."""
+"""INF files: what a driver package says of itself.
+
+`parse` gives an `Inf`, which answers for one Windows at a time. The modules beside this one have
+the parts: inf_syntax.py the text, inf_target.py the choice of sections, inf_install.py and
+inf_registry.py what is installed, inf_types.py what comes out. The rules are those that Microsoft's
+reference of INF sections and directives documents.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Final
 
-from imgconv.errors import ImgconvError
+from imgconv.windows import inf_install, inf_syntax, inf_target
+from imgconv.windows.inf_syntax import INF_LIMIT, BadInf, Document, Reader, file_name
+from imgconv.windows.inf_types import Addition, File, Installation, Model, Service, Version
 from imgconv.windows.versions import WindowsVersion
 
-#: Larger than any INF of a driver.
-INF_LIMIT: Final = 4 << 20
+__all__ = ["INF_LIMIT", "Addition", "BadInf", "File", "Inf", "Installation", "Model", "Service",
+           "Version", "parse"]
 
-
-class BadInf(ImgconvError):
-    """An INF file that cannot be read."""
-
-
-@dataclass(frozen=True, slots=True)
-class Version:
-    """[Version]. `class_guid` with braces, as spelled; `version` is (w, x, y, z) of DriverVer."""
-
-    class_name: str
-    class_guid: str
-    provider: str
-    date: date
-    version: tuple[int, int, int, int]
-    catalog: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A line of a models section: `ids` are the hardware id and the compatible ids behind it.
-
-    `install` is the name of the install section as the line has it, without decoration.
-    `description` and `manufacturer` are texts; the `_token` ones are as they stand ("%RHEL%").
-    """
-
-    description: str
-    description_token: str
-    manufacturer: str
-    manufacturer_token: str
-    install: str
-    ids: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Addition:
-    """A line of an AddReg section. `root` is HKR, HKLM, HKCR...; `type` a registry type's number.
-
-    With `name` None the line only makes the key (FLG_ADDREG_KEYONLY).
-    """
-
-    root: str
-    key: str
-    name: str | None
-    type: int
-    data: bytes
-    flags: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Service:
-    """A service that AddService installs; `binary` is as the registry has it:
-    `system32\\drivers\\viostor.sys` for what lies there, `%SystemRoot%\\...` elsewhere.
-
-    `flags` are AddService's (2: SPSVCINST_ASSOCSERVICE, the device's function driver).
-    """
-
-    name: str
-    flags: int
-    type: int
-    start: int
-    error_control: int
-    binary: str
-    group: str = ""
-    display_name: str = ""
-    dependencies: tuple[str, ...] = ()
-    additions: tuple[Addition, ...] = ()
-    event_log: tuple[Addition, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    """A file to copy: `target` is relative to the system root ("System32/drivers/viostor.sys")."""
-
-    source: str
-    target: str
-
-
-@dataclass(frozen=True, slots=True)
-class Installation:
-    """What an install section does; `section` is its name with the decoration that was chosen.
-
-    `device` are the additions of its .HW section (to the device's own key), `software` those of
-    the section itself (to the driver's key, or anywhere). `unsupported` names directives that are
-    not carried out here (RegisterDlls, co-installers...).
-    """
-
-    section: str
-    services: tuple[Service, ...]
-    device: tuple[Addition, ...]
-    software: tuple[Addition, ...]
-    files: tuple[File, ...]
-    unsupported: tuple[str, ...] = ()
+_SIGNATURES: Final = ("$windows nt$", "$windows 95$", "$chicago$")
+_GUID = re.compile(r"\{[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\}", re.IGNORECASE | re.ASCII)
+_DATE = re.compile(r"(\d{1,2})[/-](\d{1,2})[/-](\d{4})", re.ASCII)
+_VERSION = re.compile(r"\d{1,5}(?:\.\d{1,5}){0,3}", re.ASCII)
+#: FILETIME, in which the registry has the date, begins then.
+_FIRST_YEAR: Final = 1601
 
 
 @dataclass(frozen=True, slots=True)
 class Inf:
-    """A parsed INF; `name` is the file's own ("viostor.inf")."""
+    """A parsed INF; `name` is the file's own ("viostor.inf").
+
+    `strings` are by token in small letters, without percent signs, as the DriverDatabase has them.
+    """
 
     name: str
     strings: Mapping[str, str] = field(default_factory=dict)
+    _document: Document = field(default_factory=lambda: Document({}, {}), repr=False)
 
     def version(self, windows: WindowsVersion) -> Version:
         """Raises BadInf."""
-        raise NotImplementedError
+        lines = self._document.section("Version") or ()
+        values = {line.key.lower(): line for line in reversed(lines)}
+
+        def text(key: str, index: int = 0) -> str:
+            line = values.get(key.lower())
+            return self._document.expand(line.field(index)) if line is not None else ""
+
+        guid = text("ClassGuid")
+        if not _GUID.fullmatch(guid):
+            raise BadInf(f"{self.name} names no device class")
+        catalog = next(filter(None, map(text, inf_target.decorated("CatalogFile", windows))), "")
+        return Version(text("Class"), guid, text("Provider"), _date(text("DriverVer")),
+                       _version(text("DriverVer", 1)), file_name(catalog) if catalog else "")
 
     def models(self, windows: WindowsVersion) -> tuple[Model, ...]:
         """The models for that Windows, () when the INF has none for it. Raises BadInf."""
-        raise NotImplementedError
+        return tuple(self._models(windows))
 
     def installation(self, install: str, windows: WindowsVersion) -> Installation:
         """What a model's install section does on that Windows. Raises BadInf."""
-        raise NotImplementedError
+        return inf_install.installation(self._document, install, windows)
+
+    def sources(self, windows: WindowsVersion) -> tuple[str, ...]:
+        """The files that the package has besides INF and catalog, co-installers and all."""
+        reader = Reader(self._document)
+        names = [file_name(reader.text(line.key or line.field(0)))
+                 for section in (f"SourceDisksFiles.{windows.arch}", "SourceDisksFiles")
+                 for line in reader.section(section) or ()]
+        return tuple({name.lower(): name for name in names}.values())
+
+    def _models(self, windows: WindowsVersion) -> Iterator[Model]:
+        reader = Reader(self._document)
+        for line in reader.section("Manufacturer") or ():
+            # A line without "=" names the section and the manufacturer at once.
+            token = line.key or line.field(0)
+            manufacturer = reader.text(token)
+            name, *decorations = reader.fields(line)
+            section = inf_target.models_section(name, decorations, windows)
+            for model in (reader.section(section) or ()) if section is not None else ():
+                install, *ids = reader.fields(model)
+                yield Model(reader.text(model.key), model.key, manufacturer, token, install,
+                            tuple(filter(None, ids)))
 
 
 def parse(data: bytes, name: str) -> Inf:
     """Raises BadInf."""
-    raise NotImplementedError
+    document = inf_syntax.read(data)
+    signature = next((line.field(0) for line in document.section("Version") or ()
+                      if line.key.lower() == "signature"), "")
+    if signature.lower() not in _SIGNATURES:
+        raise BadInf(f"{name} is no INF file of Windows")
+    return Inf(name, document.strings, document)
+
+
+def _date(text: str) -> date:
+    match = _DATE.fullmatch(text.strip())
+    try:
+        if match is not None and int(match[3]) >= _FIRST_YEAR:
+            return date(int(match[3]), int(match[1]), int(match[2]))
+    except ValueError:
+        pass
+    raise BadInf(f"the INF has the date {text[:40]!r} in DriverVer, where month/day/year must be")
+
+
+def _version(text: str) -> tuple[int, int, int, int]:
+    """Parts that are missing are 0, as is the whole."""
+    if text and not _VERSION.fullmatch(text):
+        raise BadInf(f"the INF has the version {text[:40]!r} in DriverVer")
+    parts = [int(part) for part in text.split(".")] if text else []
+    if any(part > 0xFFFF for part in parts):
+        raise BadInf(f"the INF has the version {text[:40]!r} in DriverVer")
+    one, two, three, four = (*parts, 0, 0, 0, 0)[:4]
+    return one, two, three, four

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from functools import reduce
+from operator import xor
 from typing import Final
 
 from imgconv.errors import HostileInput
@@ -23,15 +25,30 @@ DWORD: Final = 4
 MULTI_SZ: Final = 7
 QWORD: Final = 11
 
+#: What to do about a damaged hive; Windows keeps copies in RegBack until 10 1803.
+REMEDY: Final = ("let Windows repair it (start it where it ran), or put back a sound copy of the "
+                 "hive: System32\\config\\RegBack, a restore point or a backup has one")
+
 #: No hive is larger: Windows before 10 could not even load one of more than 2 GiB / 4, and real
 #: SYSTEM hives have 5 to 40 MiB, SOFTWARE up to some 150.
 HIVE_LIMIT: Final = 512 << 20
 
-_HEADER = 4096
-_BIG_SEGMENT = 16344
+#: The size of the header, in bytes; the offsets in a hive count from behind it.
+HEADER: Final = 4096
+
+#: From version 1.4 on, data of more bytes is stored in segments of this size.
+BIG_SEGMENT: Final = 16344
+
+#: The longest name of a key, in bytes: Windows' limit is 255 characters.
+LONGEST_NAME: Final = 512
+
+#: The offset of what is not there.
+NOWHERE: Final = 0xFFFFFFFF
+
 #: Real keys have at most some ten thousand subkeys (DeviceIds, Uninstall) or values.
 _MANY = 200_000
 _LONGEST_VALUE = 64 << 20
+#: Windows' own limit.
 _DEEPEST = 512
 
 
@@ -39,16 +56,40 @@ class CorruptHive(HostileInput):
     """A file is no registry hive, or a damaged one."""
 
 
+def checksum(header: bytes | bytearray) -> int:
+    """What the checksum of the header (at 508) has to be."""
+    found: int = reduce(xor, struct.unpack_from("<127I", header))
+    return {0: 1, NOWHERE: NOWHERE - 1}.get(found, found)
+
+
+def checksum_right(header: bytes | bytearray) -> bool:
+    return bool(checksum(header) == struct.unpack_from("<I", header, 508)[0])
+
+
+def fold(name: str) -> str:
+    """`name` as Windows compares it: in capitals, but one character stays one."""
+    if name.isascii():
+        return name.upper()
+    return "".join(char.upper() if len(char.upper()) == 1 else char for char in name)
+
+
 class Hive:
-    """A hive as it stands in its file: a dirty one without what its logs would add."""
+    """A hive as it stands in its file: a dirty one without what its logs would add.
+
+    What it reads in all is limited, in proportion to its size: far more than anybody needs, but a
+    hive made to keep its reader busy (lists that many keys share) ends in a CorruptHive.
+    """
 
     def __init__(self, data: bytes) -> None:
         """Raises CorruptHive when the header is none."""
-        if len(data) < 2 * _HEADER or data[:4] != b"regf":
-            raise CorruptHive("this is no registry hive")
+        if len(data) < 2 * HEADER or data[:4] != b"regf":
+            raise CorruptHive("this is no registry hive", hint=REMEDY)
         self._data = data
+        self._cells_left = 100_000 + 2 * len(data)
+        self._bytes_left = _LONGEST_VALUE + 64 * len(data)
         self.sequences: tuple[int, int] = struct.unpack_from("<II", data, 4)
-        self._minor: int = struct.unpack_from("<I", data, 24)[0]
+        self.version: tuple[int, int] = struct.unpack_from("<II", data, 20)
+        self._keys: dict[int, Key] = {}
         self.root = Key(self, struct.unpack_from("<I", data, 36)[0])
 
     @property
@@ -58,24 +99,34 @@ class Hive:
 
     @property
     def checksum_right(self) -> bool:
-        checksum = 0
-        words = struct.unpack_from("<128I", self._data)
-        for word in words[:127]:
-            checksum ^= word
-        return bool({0: 1, 0xFFFFFFFF: 0xFFFFFFFE}.get(checksum, checksum) == words[127])
+        return checksum_right(self._data)
+
+    @property
+    def segments_large_values(self) -> bool:
+        """Whether data of more than BIG_SEGMENT bytes is stored in segments."""
+        return self.version >= (1, 4)
 
     def key(self, path: str) -> Key | None:
         """The key at `path` below the root (backslashes, any letter case), None without one."""
         return self.root.key(path)
 
+    def key_at(self, offset: int) -> Key:
+        """The key whose cell is at `offset`, which is remembered with its list of subkeys."""
+        if offset not in self._keys:
+            self._keys[offset] = Key(self, offset)
+        return self._keys[offset]
+
     def cell(self, offset: int) -> memoryview:
-        """The content of the cell at `offset`. Raises CorruptHive."""
-        start = offset + _HEADER
+        """The content of the cell at `offset`, at least 4 bytes. Raises CorruptHive."""
+        self._cells_left -= 1
+        if self._cells_left < 0:
+            raise _corrupt("the hive refers to the same cells over and over")
+        start = offset + HEADER
         if start + 4 > len(self._data):
-            raise CorruptHive("a cell of the hive lies outside of its file")
+            raise _corrupt("a cell of the hive lies outside of its file")
         size = -struct.unpack_from("<i", self._data, start)[0]
         if size < 8 or start + size > len(self._data):
-            raise CorruptHive("a cell of the hive is free or too large, but something refers to it")
+            raise _corrupt("a cell of the hive is free or too large, but something refers to it")
         return memoryview(self._data)[start + 4:start + size]
 
     def value_data(self, size: int, offset: int, inline: bytes) -> bytes:
@@ -84,19 +135,25 @@ class Hive:
             return inline[:min(size & 0x7FFFFFFF, 4)]
         if size == 0:
             return b""
-        if size > _LONGEST_VALUE:
-            raise CorruptHive("a value of the hive claims to be too large")
+        self._bytes_left -= size
+        if size > _LONGEST_VALUE or self._bytes_left < 0:
+            raise _corrupt("the values of the hive claim to be too large")
         cell = self.cell(offset)
-        if size > _BIG_SEGMENT and self._minor > 3 and bytes(cell[:2]) == b"db":
-            count, listed = struct.unpack_from("<HI", cell, 2)
-            segments = _offsets(self.cell(listed), 0, count)
-            whole = b"".join(bytes(self.cell(segment)[:_BIG_SEGMENT]) for segment in segments[
-                :size // _BIG_SEGMENT + 1])
+        if size > BIG_SEGMENT and self.segments_large_values and bytes(cell[:2]) == b"db":
+            whole = self._joined(cell, -(-size // BIG_SEGMENT))
         else:
             whole = bytes(cell[:size])
         if len(whole) < size:
-            raise CorruptHive("a value of the hive is cut off")
+            raise _corrupt("a value of the hive is cut off")
         return whole[:size]
+
+    def _joined(self, cell: memoryview, count: int) -> bytes:
+        """The content of `count` segments."""
+        if len(cell) < 8:
+            raise _corrupt("a value of the hive is cut off")
+        listed, = struct.unpack_from("<I", cell, 4)
+        return b"".join(bytes(self.cell(segment)[:BIG_SEGMENT])
+                        for segment in _offsets(self.cell(listed), 0, count))
 
 
 class Key:
@@ -106,26 +163,28 @@ class Key:
         self._hive = hive
         self._cell = cell = hive.cell(offset)
         if len(cell) < 76 or bytes(cell[:2]) != b"nk":
-            raise CorruptHive("a key of the hive is none")
+            raise _corrupt("a key of the hive is none")
         self.offset = offset
         flags, = struct.unpack_from("<H", cell, 2)
         length, = struct.unpack_from("<H", cell, 72)
-        self.name = _name(cell[76:76 + length], compressed=bool(flags & 0x20))
+        if length > LONGEST_NAME:
+            raise _corrupt("the name of a key of the hive is too long")
+        self.name = _name(cell[76:], length, compressed=bool(flags & 0x20))
         self._children: dict[str, int] | None = None
 
     def key(self, path: str) -> Key | None:
         """The key at `path` below this one, None without one."""
         found: Key | None = self
         for name in filter(None, path.split("\\")):
-            offset = found._index().get(name.upper()) if found is not None else None
+            offset = found._index().get(fold(name)) if found is not None else None
             if offset is None:
                 return None
-            found = Key(self._hive, offset)
+            found = self._hive.key_at(offset)
         return found
 
     def subkeys(self) -> Iterator[Key]:
         """The subkeys, in the hive's order."""
-        for offset in self._index().values():
+        for offset in self._listed():
             yield Key(self._hive, offset)
 
     def values(self) -> tuple[RegistryValue, ...]:
@@ -138,7 +197,7 @@ class Key:
 
     def value(self, name: str) -> RegistryValue | None:
         """The value called `name` (any letter case)."""
-        return next((v for v in self.values() if v.name.upper() == name.upper()), None)
+        return next((v for v in self.values() if fold(v.name) == fold(name)), None)
 
     def text(self, name: str) -> str | None:
         """The string in the value `name`, None without one."""
@@ -155,62 +214,88 @@ class Key:
         value = self.value(name)
         return multi_string(value.data) if value is not None and value.type == MULTI_SZ else ()
 
-    def walk(self, path: str = "", _above: frozenset[int] = frozenset()
-             ) -> Iterator[tuple[str, Key]]:
+    def walk(self) -> Iterator[tuple[str, Key]]:
         """This key and all below it, each with its path from here ("" is this one).
 
-        Raises CorruptHive where keys contain themselves.
+        Raises CorruptHive where a key is listed twice, or in itself, or too deep.
         """
-        if self.offset in _above or len(_above) > _DEEPEST:
-            raise CorruptHive("a key of the hive contains itself")
-        yield path, self
-        for child in self.subkeys():
-            yield from child.walk(f"{path}\\{child.name}" if path else child.name,
-                                  _above | {self.offset})
+        seen: set[int] = {self.offset}
+        yield "", self
+        levels = [("", self.subkeys())]
+        while levels:
+            above, keys = levels[-1]
+            key = next(keys, None)
+            if key is None:
+                levels.pop()
+                continue
+            if key.offset in seen or len(levels) > _DEEPEST:
+                raise _corrupt("a key of the hive is listed twice, or in itself, or too deep")
+            seen.add(key.offset)
+            yield above + key.name, key
+            levels.append((f"{above}{key.name}\\", key.subkeys()))
 
     def _value(self, offset: int) -> RegistryValue:
         cell = self._hive.cell(offset)
         if len(cell) < 20 or bytes(cell[:2]) != b"vk":
-            raise CorruptHive("a value of the hive is none")
+            raise _corrupt("a value of the hive is none")
         length, size, data, kind, flags = struct.unpack_from("<HIIIH", cell, 2)
-        return RegistryValue(_name(cell[20:20 + length], compressed=bool(flags & 1)), kind,
+        return RegistryValue(_name(cell[20:], length, compressed=bool(flags & 1)), kind,
                              self._hive.value_data(size, data, bytes(cell[8:12])))
+
+    def _listed(self) -> Iterator[int]:
+        """Where the subkeys lie, in the hive's order."""
+        count, = struct.unpack_from("<I", self._cell, 20)
+        listed, = struct.unpack_from("<I", self._cell, 28)
+        return _subkeys(self._hive, listed) if count else iter(())
 
     def _index(self) -> dict[str, int]:
         """Where the subkeys lie, by name in capitals."""
         if self._children is None:
-            count, = struct.unpack_from("<I", self._cell, 20)
-            listed, = struct.unpack_from("<I", self._cell, 28)
             found: dict[str, int] = {}
-            for offset in _subkeys(self._hive, listed) if count else ():
-                found.setdefault(Key(self._hive, offset).name.upper(), offset)
+            for offset in self._listed():
+                found.setdefault(fold(Key(self._hive, offset).name), offset)
             self._children = found
         return self._children
 
 
-def _subkeys(hive: Hive, listed: int, *, nested: bool = False) -> Iterator[int]:
+def _corrupt(problem: str) -> CorruptHive:
+    return CorruptHive(problem, hint=REMEDY)
+
+
+def _subkeys(hive: Hive, listed: int) -> Iterator[int]:
     cell = hive.cell(listed)
+    if bytes(cell[:2]) != b"ri":
+        yield from _leaf(cell)
+        return
+    count = 0
+    for leaf in _offsets(cell, 4, struct.unpack_from("<H", cell, 2)[0]):
+        offsets = _leaf(hive.cell(leaf))
+        count += len(offsets)
+        if count > _MANY:
+            raise _corrupt("a key of the hive has too many subkeys")
+        yield from offsets
+
+
+def _leaf(cell: memoryview) -> tuple[int, ...]:
     kind, count = bytes(cell[:2]), struct.unpack_from("<H", cell, 2)[0]
     if kind in (b"lf", b"lh"):
-        yield from _offsets(cell, 4, 2 * count)[::2]
-    elif kind == b"li":
-        yield from _offsets(cell, 4, count)
-    elif kind == b"ri" and not nested:
-        for offset in _offsets(cell, 4, count):
-            yield from _subkeys(hive, offset, nested=True)
-    else:
-        raise CorruptHive("a list of subkeys of the hive is none")
+        return _offsets(cell, 4, 2 * count)[::2]
+    if kind == b"li":
+        return _offsets(cell, 4, count)
+    raise _corrupt("a list of subkeys of the hive is none")
 
 
 def _offsets(cell: memoryview, start: int, count: int) -> tuple[int, ...]:
     if count > _MANY or start + 4 * count > len(cell):
-        raise CorruptHive("a list of the hive is longer than its cell")
+        raise _corrupt("a list of the hive is longer than its cell")
     return struct.unpack_from(f"<{count}I", cell, start)
 
 
-def _name(raw: memoryview, *, compressed: bool) -> str:
-    return bytes(raw).decode("latin-1") if compressed else bytes(raw).decode("utf-16-le",
-                                                                             "surrogatepass")
+def _name(content: memoryview, length: int, *, compressed: bool) -> str:
+    if length > len(content) or (length % 2 and not compressed):
+        raise _corrupt("a name in the hive is cut off")
+    raw = bytes(content[:length])
+    return raw.decode("latin-1") if compressed else raw.decode("utf-16-le", "surrogatepass")
 
 
 # --- what values hold ---------------------------------------------------------------------------
@@ -228,8 +313,8 @@ def multi_string(data: bytes) -> tuple[str, ...]:
 
 
 def integer(data: bytes) -> int:
-    """A REG_DWORD's or REG_QWORD's number."""
-    return int.from_bytes(data, "little")
+    """A REG_DWORD's or REG_QWORD's number; bytes beyond the eighth do not count."""
+    return int.from_bytes(data[:8], "little")
 
 
 def sz(name: str, text: str) -> RegistryValue:

@@ -201,6 +201,13 @@ def test_virtio_win_is_an_iso_or_a_folder(
     assert host.find_virtio_win() == tmp_path / "virtio-win.iso"
 
 
+def test_a_wrong_virtio_win_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIRTIO_WIN", str(tmp_path / "gone"))
+    [check] = [check for check in host.checks() if check.name == "virtio-win drivers"]
+    assert check.level is Level.WARNING
+    assert "which $VIRTIO_WIN names, does not exist" in check.detail
+
+
 def test_checks_of_this_host() -> None:
     found = host.checks()
     assert len({check.name for check in found}) == len(found)
