@@ -301,12 +301,18 @@ class WindowsTree:
         release = self.release
         return Inspection(
             device, {"x86": "i386", "amd64": "x86_64"}[release.arch], self.firmware,
-            (*filesystems, Filesystem(device, "ntfs")), (Mount(device, "/"),),
-            WindowsOs(_known_as(release), ".".join(map(str, release.version)), self.root,
+            (*filesystems, Filesystem(device, "ntfs")),
+            (Mount(device, "/c"), *([] if self.single else [Mount("/dev/sda1", "/system")])),
+            WindowsOs(_known_as(release), ".".join(map(str, release.version)), f"/c{self.root}",
                       release.server, release.service_pack))
 
     def build(self) -> tuple[FakeGuest, Inspection]:
-        return FakeGuest(self.files()), self.inspection()
+        """The guest with its drives where the appliance mounts them."""
+        files = {f"/c{path}": content for path, content in self.files().items()}
+        if not self.single:
+            files |= {f"/system{path}": content
+                      for path, content in self.system_partition().items()}
+        return FakeGuest(files), self.inspection()
 
 
 def driver(arch: str, name: str) -> bytes:

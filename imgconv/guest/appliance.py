@@ -128,10 +128,9 @@ class Appliance:
         if size > limit:
             raise HostileInput(f"the guest's {path} is {size:,} bytes large, "
                                f"more than such a file can be ({limit:,})")
-        # One message is ten times quicker than a stream, which is what read_file makes of it.
-        if size <= _CHUNK:
-            return bytes(self.call("pread", path, size, 0)) if size else b""
-        return bytes(self.call("read_file", path))
+        # Messages are four to ten times quicker than a stream, which is what read_file makes of it.
+        return b"".join(self.call("pread", path, min(_CHUNK, size - start), start)
+                        for start in range(0, size, _CHUNK))
 
     def read_range(self, path: str, offset: int, size: int) -> bytes:
         if self.size(path) is None:
@@ -151,8 +150,10 @@ class Appliance:
         return bool(self._try("is_dir", path, followsymlinks=True))
 
     def find(self, path: str) -> str | None:
+        if self._try("statns", path) is not None:  # quicker by far than to look into every folder
+            return path
         found = self._try("case_sensitive_path", path)
-        return str(found) if found is not None and self._try("exists", found) else None
+        return found if found is not None and self._try("statns", found) is not None else None
 
     def read_device(self, device: str, offset: int, size: int) -> bytes:
         return bytes(self.call("pread_device", device, size, offset))

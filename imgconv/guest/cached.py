@@ -70,9 +70,14 @@ class Cached:
         return self._folders[path]
 
     def find(self, path: str) -> str | None:
+        """Folder by folder, because what is looked for is mostly in the same ones."""
         if path not in self._found:
-            self._ask()
-            self._found[path] = self._reader.find(path)
+            above, _, name = path.rpartition("/")
+            folder = self.find(above) if above else ""
+            if folder is not None:
+                self._ask()
+                folder = self._reader.find(f"{folder}/{name}")
+            self._found[path] = folder
         return self._found[path]
 
     def read_device(self, device: str, offset: int, size: int) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -38,4 +39,7 @@ def test_inspection(running: Appliance, name: str) -> None:
     types = {found.device: running.call("vfs_type", found.device) for found in filesystems}
     assert types == {found.device: found.type for found in filesystems}
     found = quick_windows(running, filesystems)
-    assert found == (wanted.root.replace("/dev/sda", f"/dev/sd{letter}"), wanted.arch, wanted.os)
+    assert found is not None
+    device, arch, system = found
+    assert (device, arch) == (wanted.root.replace("/dev/sda", f"/dev/sd{letter}"), wanted.arch)
+    assert replace(system, systemroot=f"/c{system.systemroot}") == wanted.os

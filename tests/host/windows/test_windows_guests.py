@@ -50,13 +50,13 @@ def test_every_boot_driver_has_its_file_and_what_that_imports(name: str) -> None
     assert len(images) > 10
     arch = versions.of(inspection).arch
     for image in images:
-        path = guest.find(f"{tree.root}/{image}".replace("\\", "/"))
+        path = guest.find(f"/c{tree.root}/{image}".replace("\\", "/"))
         assert path is not None, image
         file = pefile.PE(data=guest.read(path))
         assert file.FILE_HEADER.Machine == MACHINES[arch]
         for entry in file.DIRECTORY_ENTRY_IMPORT:
             library = entry.dll.decode()
-            assert any(guest.find(f"{folder}/{library}")
+            assert any(guest.find(f"/c{folder}/{library}")
                        for folder in (tree.system32, tree.drivers)), (image, library)
 
 
@@ -64,7 +64,7 @@ def test_every_boot_driver_has_its_file_and_what_that_imports(name: str) -> None
 def test_the_registry_says_what_it_is(name: str) -> None:
     release = RELEASES[name]
     guest, inspection = WindowsTree(release).build()
-    path = guest.find("/windows/system32/config/software")
+    path = guest.find("/c/windows/system32/config/software")
     assert path is not None
     key = Hive(guest.read(path)).key(r"Microsoft\Windows NT\CurrentVersion")
     assert key is not None
