@@ -9,9 +9,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from imgconv import emit, host, linux, machine, windows
+from imgconv.boot import here as boot_here
 from imgconv.disk import commit, formats, lock, overlay, recovery
 from imgconv.errors import ImgconvError, UsageError
 from imgconv.guest import appliance, windows_volumes
@@ -20,20 +22,24 @@ from imgconv.guest.inspection import inspect
 from imgconv.guest.protocols import Guest, Reader
 from imgconv.model import (
     AppendFile,
+    BootEvidence,
     Bus,
     Capabilities,
     DeleteRegistryKey,
     Disk,
     Finding,
+    Firmware,
     Image,
     Inspection,
     Level,
     Machine,
+    Names,
     Options,
     Plan,
     Report,
     RunInGuest,
     SetRegistry,
+    Verdict,
     WindowsOs,
     WriteFile,
     target,
@@ -41,6 +47,7 @@ from imgconv.model import (
 from imgconv.verify import linux as verify_linux
 from imgconv.verify import windows as verify_windows
 
+#: "boot" only happens in a boot test.
 PHASES = ("open", "launch", "inspect", "plan", "apply", "verify", "commit", "emit")
 
 #: Told the phase that has begun, and, where it is known, the fraction of it that is done (0..1).
@@ -54,6 +61,8 @@ class Job:
     `output` is a file for one disk and an existing folder for several. `net`, `memory` (MiB) and
     `cpus` are for the machine; `force` replaces an existing output; `emit` names emitters.
     `undo` keeps what an undo needs; `state_dir` says where, when it is not beside the disk.
+    `boot_test` boots the result, for at most `boot_timeout` seconds, before it is committed.
+    `prepare` is for a guest that goes on running where it is: both buses must be proven.
     """
 
     disks: tuple[Path, ...]
@@ -70,6 +79,15 @@ class Job:
     cpus: int | None = None
     undo: bool = True
     state_dir: Path | None = None
+    boot_test: bool = False
+    boot_timeout: float | None = None
+    prepare: bool = False
+
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """What `virtio_ize` goes through."""
+        before = PHASES.index("commit")
+        return (*PHASES[:before], *(("boot",) if self.boot_test else ()), *PHASES[before:])
 
     @property
     def writes_sources(self) -> bool:
@@ -86,6 +104,7 @@ def virtio_ize(job: Job, progress: Progress = lambda phase, fraction: None) -> R
     clock = _Clock(progress)
     emit.check_names(job.emit)
     machine.check(job.net, job.memory, job.cpus)
+    check(job)
     with clock.phase("open"):
         images = open_images(job, writable=job.writes_sources)
         outputs = _outputs(job, images)
@@ -111,7 +130,11 @@ def virtio_ize(job: Job, progress: Progress = lambda phase, fraction: None) -> R
                 apply(guest, plan)
             with clock.phase("verify"):
                 guest.reread(inspection.mounts)
-                findings = verified(Cached(guest), inspection, job.options, plan)
+                reader = Cached(guest)
+                findings = verified(reader, inspection, job.options, plan)
+                old = old_bus(reader, inspection) if job.prepare else None
+                if old is not None:
+                    findings += still_proven(reader, inspection, plan, old)
         report = replace(report, findings=findings)
         if not report.proven:
             return report
@@ -119,6 +142,12 @@ def virtio_ize(job: Job, progress: Progress = lambda phase, fraction: None) -> R
                            tuple(Disk(path, fmt) for path, fmt in outputs))
         for name in job.emit:
             emit.text(virtual, name)  # what cannot be emitted is better known before the commit
+        if job.boot_test:
+            with clock.phase("boot"):
+                report = replace(report, boots=boots(job, virtual, overlays, old, workspace,
+                                                     clock.fraction("boot")))
+            if not report.proven:
+                return report
         with clock.phase("commit"):
             if job.output is not None:
                 for layer, (path, fmt) in zip(overlays, outputs, strict=True):
@@ -139,6 +168,63 @@ def virtio_ize(job: Job, progress: Progress = lambda phase, fraction: None) -> R
                 "imgconv machine DISK prints it",))
 
 
+def check(job: Job) -> None:
+    """Raise UsageError for what contradicts itself."""
+    if job.prepare and job.options.names is Names.DEVICE:
+        raise UsageError("with the new bus' device names the guest does not boot from the old one",
+                         hint="--prepare needs --names uuid, the default")
+    if job.boot_test and job.dry_run:
+        raise UsageError("a dry run makes nothing that could be booted",
+                         hint="leave out --boot-test or --dry-run")
+
+
+def old_bus(reader: Reader, inspection: Inspection) -> Bus | None:
+    """What the guest's disks hang on where it comes from, as far as the guest tells; None on
+    machines that never had anything but virtio."""
+    if inspection.arch == "aarch64":
+        return None
+    if _is_windows(inspection):
+        return Bus.SATA if inspection.firmware is Firmware.UEFI else Bus.IDE
+    return linux.old_bus(reader)
+
+
+def still_proven(reader: Reader, inspection: Inspection, plan: Plan,
+                 old: Bus) -> tuple[Finding, ...]:
+    """What is proven, or not, of the converted guest on its old bus.
+
+    What is proven of every Windows covers the way back already.
+    """
+    if _is_windows(inspection):
+        return ()
+    capabilities = replace(plan.capabilities, block=old)
+    return tuple(replace(finding, subject=f"{finding.subject} (on {old})") for finding in
+                 verify_linux.verify(reader, inspection, replace(plan, capabilities=capabilities)))
+
+
+def boots(job: Job, virtual: Machine, overlays: Sequence[Image], old: Bus | None, workspace: Path,
+          progress: Callable[[float], None]) -> tuple[BootEvidence, ...]:
+    """Boot the machine from the overlays, as it is and, if the guest shall keep to it, on its old
+    bus; the first that fails is the last. The pictures of the screen go beside the result."""
+    shown = virtual.disks[0].path
+    virtual = replace(virtual, disks=tuple(Disk(layer.path, layer.format) for layer in overlays))
+    machines = [virtual, *([machine.on_bus(virtual, old)] if old is not None else [])]
+    found: list[BootEvidence] = []
+    for each in machines:
+        share = partial(_share, progress, len(found), len(machines))
+        found.append(boot_here.boot(
+            each, workspace=workspace, timeout=job.boot_timeout,
+            screenshot=boot_here.screenshot_path(shown, each.bus),
+            on_look=boot_here.fraction_of(each, job.boot_timeout, share)))
+        if found[-1].verdict is not Verdict.BOOTED:
+            break
+    return tuple(found)
+
+
+def _share(progress: Callable[[float], None], done: int, parts: int, fraction: float) -> None:
+    """Tell of a part of a whole, of which some are done."""
+    progress((done + fraction) / parts)
+
+
 def fitting_machine(job: Job, progress: Progress) -> Machine:
     """The machine for the guest as it is now: on the old bus unless it is proven ready for the new.
     """
@@ -155,6 +241,19 @@ def fitting_machine(job: Job, progress: Progress) -> Machine:
                                        reason=f"{failed.subject}: {failed.message}")
     disks = tuple(Disk(image.path, image.format) for image in images)
     return _machine(job, inspection, capabilities, disks)
+
+
+def on_buses(virtual: Machine, buses: Sequence[Bus]) -> tuple[Machine, ...]:
+    """`virtual` for each of these buses; as it is, when there are none. Raises CannotConvert."""
+    return tuple(machine.on_bus(virtual, bus) for bus in dict.fromkeys(buses)) or (virtual,)
+
+
+@contextmanager
+def held(job: Job) -> Iterator[Path]:
+    """The disks of `job`, held so that nobody writes them; yields a folder for overlays."""
+    with lock.locked(open_images(job, writable=False), writable=False), \
+            overlay.workspace() as workspace:
+        yield workspace
 
 
 def _machine(job: Job, inspection: Inspection, capabilities: Capabilities,

@@ -1,0 +1,48 @@
+"""Booting with what this host has: KVM, firmware, a place for pictures of the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from imgconv import emit, host
+from imgconv.boot import runner
+from imgconv.model import BootEvidence, Bus, Firmware, Machine
+
+
+def boot(
+    machine: Machine,
+    *,
+    workspace: Path,
+    timeout: float | None = None,
+    on_line: Callable[[str], None] | None = None,
+    on_look: Callable[[float], None] | None = None,
+    screenshot: Path | None = None,
+) -> BootEvidence:
+    """As `runner.boot`. Raises ImgconvError, too, where there is no firmware for the machine."""
+    machine = emit.as_here(machine)
+    firmware = (host.ovmf(machine.arch, secure_boot=machine.secure_boot)
+                if machine.firmware is Firmware.UEFI else None)
+    return runner.boot(machine, kvm=emit.kvm_for(machine), workspace=workspace, timeout=timeout,
+                       firmware_files=firmware, on_line=on_line, on_look=on_look,
+                       screenshot=screenshot)
+
+
+def limit(machine: Machine, timeout: float | None) -> float:
+    """The seconds that a boot of `machine` may take."""
+    if timeout is not None:
+        return timeout
+    return runner.KVM_TIMEOUT if emit.kvm_for(machine) else runner.TCG_TIMEOUT
+
+
+def fraction_of(machine: Machine, timeout: float | None,
+                progress: Callable[[float], None]) -> Callable[[float], None]:
+    """An `on_look` that tells `progress` what part (0..1) of the time is over."""
+    whole = limit(machine, timeout)
+    return lambda seconds: progress(min(1.0, seconds / whole))
+
+
+def screenshot_path(disk: Path, bus: Bus) -> Path:
+    """Where the picture of a boot goes: where the machine's other files are."""
+    folder = Path.cwd() if disk.is_block_device() else disk.absolute().parent
+    return folder / f"{disk.name}.{bus}.png"
