@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from imgconv import osinfo
 from imgconv.errors import CannotConvert, UsageError
 from imgconv.model import (
     Bus,
@@ -74,6 +75,7 @@ def choose(
     cpus: int | None = None,
     localtime: bool | None = None,
     secure_boot: bool = False,
+    facts: osinfo.Facts | None = None,
 ) -> Machine:
     """The machine for a guest that can drive what `capabilities` says.
 
@@ -81,6 +83,7 @@ def choose(
     bridge=NAME; `memory` is in MiB; None means the default. `localtime` says whether the guest
     keeps local time in the hardware's clock; None means what its kind does when nobody changed it.
     `secure_boot` is for a guest that is known to start so; where no machine can, it is a note.
+    `facts` are what libosinfo knows of the guest's system; they go before the rules here.
     Raises UsageError for a wrong `net`, `memory` or `cpus`, CannotConvert for an architecture, a
     bus or a number of disks that no machine has.
     """
@@ -88,7 +91,7 @@ def choose(
     bus = capabilities.block
     _check_disks(bus, inspection.arch, disks)
     disks = tuple(Disk(disk.path.absolute(), disk.format) for disk in disks)
-    machine_type = _machine_type(inspection, capabilities)
+    machine_type = _machine_type(inspection, capabilities, facts)
     model = "virtio-net-pci" if capabilities.net else _fallback_nic(inspection, machine_type)
     windows = isinstance(inspection.os, WindowsOs)
     tpm = _wants_tpm(inspection, machine_type)
@@ -102,7 +105,7 @@ def choose(
         # wrong choice at both ends: EL9 does not start below x86-64-v2.
         cpu="max",
         cpus=cpus or DEFAULT_CPUS,
-        memory=memory or _default_memory(inspection),
+        memory=memory or max(_default_memory(inspection), facts.memory if facts else 0),
         bus=bus,
         disks=disks,
         nics=(Nic(model, net, mac_address(disks[0].path)),),
@@ -118,6 +121,7 @@ def choose(
         tablet=_tablet(inspection, machine_type) if windows else "",
         tpm=tpm,
         secure_boot=secure,
+        os=osinfo.short_id(inspection.os),
     )
 
 
@@ -156,7 +160,8 @@ def mac_address(disk: Path) -> str:
     return "52:54:00:" + ":".join(f"{byte:02x}" for byte in digest[:3])
 
 
-def _machine_type(inspection: Inspection, capabilities: Capabilities) -> str:
+def _machine_type(inspection: Inspection, capabilities: Capabilities,
+                  facts: osinfo.Facts | None) -> str:
     """QEMU's machine type: `pc` (i440fx) has the IDE, `q35` the SATA, `virt` is what ARM has."""
     if inspection.arch == "aarch64":
         return "virt"
@@ -165,7 +170,18 @@ def _machine_type(inspection: Inspection, capabilities: Capabilities) -> str:
     if capabilities.block is Bus.SATA:
         return "q35"
     legacy = not capabilities.virtio_1_0 or _windows_before(inspection, _FIRST_WINDOWS_ON_Q35)
-    return "pc" if legacy else "q35"
+    return "pc" if legacy or _known_older(inspection, facts) else "q35"
+
+
+def _known_older(inspection: Inspection, facts: osinfo.Facts | None) -> bool:
+    """Whether libosinfo knows this Linux to be older than q35 or virtio 1.0.
+
+    Windows' virtio drivers are not its own, so the database cannot know them; and UEFI is at home
+    on q35.
+    """
+    return (facts is not None and not (facts.q35 and facts.virtio_1_0)
+            and not isinstance(inspection.os, WindowsOs)
+            and inspection.firmware is Firmware.BIOS)
 
 
 def _fallback_nic(inspection: Inspection, machine_type: str) -> str:

@@ -208,7 +208,19 @@ class DeleteRegistryKey:
     before: tuple[RegistryValue, ...] = ()
 
 
-Change = WriteFile | AppendFile | SetRegistry | DeleteRegistryKey | RunInGuest
+@dataclass(frozen=True, slots=True)
+class PatchDevice:
+    """Replace bytes of a filesystem's own structures, `offset` bytes from the device's beginning,
+    where no filesystem driver could: nothing is mounted meanwhile."""
+
+    device: str
+    offset: int
+    before: bytes
+    after: bytes
+    why: str
+
+
+Change = WriteFile | AppendFile | SetRegistry | DeleteRegistryKey | PatchDevice | RunInGuest
 
 
 def target(change: Change) -> str:
@@ -218,6 +230,8 @@ def target(change: Change) -> str:
             return change.path
         case SetRegistry() | DeleteRegistryKey():
             return f"{change.hive.rpartition('/')[2]}\\{change.key}"
+        case PatchDevice():
+            return f"{change.device} at {change.offset:#x}"
         case RunInGuest():
             return " ".join(change.argv)
 
@@ -292,7 +306,8 @@ class Machine:
     controller for an absolute pointer, "" for none. `tpm` is one of version 2.0, which a script
     starts if it can; `secure_boot` is firmware that starts only what Microsoft signed.
 
-    `notes` are sentences for the user, such as why the disk is not on virtio.
+    `notes` are sentences for the user, such as why the disk is not on virtio. `os` is libosinfo's
+    short id of the guest's system (`imgconv.osinfo`), "" when that is not known.
     """
 
     name: str
@@ -315,6 +330,7 @@ class Machine:
     tablet: str = ""
     tpm: bool = False
     secure_boot: bool = False
+    os: str = ""
 
 
 class Verdict(StrEnum):

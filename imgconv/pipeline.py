@@ -9,11 +9,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
-from imgconv import emit, host, linux, machine, windows
-from imgconv.boot import here as boot_here
+from imgconv import emit, host, linux, machine, osinfo, windows
+from imgconv.boot import here
 from imgconv.disk import commit, formats, lock, overlay, recovery
 from imgconv.errors import ImgconvError, UsageError
 from imgconv.guest import appliance, windows_volumes
@@ -22,29 +21,28 @@ from imgconv.guest.inspection import inspect
 from imgconv.guest.protocols import Guest, Reader
 from imgconv.model import (
     AppendFile,
-    BootEvidence,
     Bus,
     Capabilities,
     DeleteRegistryKey,
     Disk,
     Finding,
-    Firmware,
     Image,
     Inspection,
     Level,
     Machine,
     Names,
     Options,
+    PatchDevice,
     Plan,
     Report,
     RunInGuest,
     SetRegistry,
-    Verdict,
     WindowsOs,
     WriteFile,
     target,
 )
 from imgconv.verify import linux as verify_linux
+from imgconv.verify import way_back
 from imgconv.verify import windows as verify_windows
 
 #: "boot" only happens in a boot test.
@@ -132,9 +130,9 @@ def virtio_ize(job: Job, progress: Progress = lambda phase, fraction: None) -> R
                 guest.reread(inspection.mounts)
                 reader = Cached(guest)
                 findings = verified(reader, inspection, job.options, plan)
-                old = old_bus(reader, inspection) if job.prepare else None
+                old = way_back.bus(reader, inspection) if job.prepare else None
                 if old is not None:
-                    findings += still_proven(reader, inspection, plan, old)
+                    findings += way_back.verify(reader, inspection, plan, old)
         report = replace(report, findings=findings)
         if not report.proven:
             return report
@@ -144,8 +142,9 @@ def virtio_ize(job: Job, progress: Progress = lambda phase, fraction: None) -> R
             emit.text(virtual, name)  # what cannot be emitted is better known before the commit
         if job.boot_test:
             with clock.phase("boot"):
-                report = replace(report, boots=boots(job, virtual, overlays, old, workspace,
-                                                     clock.fraction("boot")))
+                report = replace(report, boots=here.boot_all(
+                    on_buses(virtual, [virtual.bus, *([old] if old is not None else [])]),
+                    overlays, workspace, job.boot_timeout, clock.fraction("boot")))
             if not report.proven:
                 return report
         with clock.phase("commit"):
@@ -176,53 +175,6 @@ def check(job: Job) -> None:
     if job.boot_test and job.dry_run:
         raise UsageError("a dry run makes nothing that could be booted",
                          hint="leave out --boot-test or --dry-run")
-
-
-def old_bus(reader: Reader, inspection: Inspection) -> Bus | None:
-    """What the guest's disks hang on where it comes from, as far as the guest tells; None on
-    machines that never had anything but virtio."""
-    if inspection.arch == "aarch64":
-        return None
-    if _is_windows(inspection):
-        return Bus.SATA if inspection.firmware is Firmware.UEFI else Bus.IDE
-    return linux.old_bus(reader)
-
-
-def still_proven(reader: Reader, inspection: Inspection, plan: Plan,
-                 old: Bus) -> tuple[Finding, ...]:
-    """What is proven, or not, of the converted guest on its old bus.
-
-    What is proven of every Windows covers the way back already.
-    """
-    if _is_windows(inspection):
-        return ()
-    capabilities = replace(plan.capabilities, block=old)
-    return tuple(replace(finding, subject=f"{finding.subject} (on {old})") for finding in
-                 verify_linux.verify(reader, inspection, replace(plan, capabilities=capabilities)))
-
-
-def boots(job: Job, virtual: Machine, overlays: Sequence[Image], old: Bus | None, workspace: Path,
-          progress: Callable[[float], None]) -> tuple[BootEvidence, ...]:
-    """Boot the machine from the overlays, as it is and, if the guest shall keep to it, on its old
-    bus; the first that fails is the last. The pictures of the screen go beside the result."""
-    shown = virtual.disks[0].path
-    virtual = replace(virtual, disks=tuple(Disk(layer.path, layer.format) for layer in overlays))
-    machines = [virtual, *([machine.on_bus(virtual, old)] if old is not None else [])]
-    found: list[BootEvidence] = []
-    for each in machines:
-        share = partial(_share, progress, len(found), len(machines))
-        found.append(boot_here.boot(
-            each, workspace=workspace, timeout=job.boot_timeout,
-            screenshot=boot_here.screenshot_path(shown, each.bus),
-            on_look=boot_here.fraction_of(each, job.boot_timeout, share)))
-        if found[-1].verdict is not Verdict.BOOTED:
-            break
-    return tuple(found)
-
-
-def _share(progress: Callable[[float], None], done: int, parts: int, fraction: float) -> None:
-    """Tell of a part of a whole, of which some are done."""
-    progress((done + fraction) / parts)
 
 
 def fitting_machine(job: Job, progress: Progress) -> Machine:
@@ -259,7 +211,8 @@ def held(job: Job) -> Iterator[Path]:
 def _machine(job: Job, inspection: Inspection, capabilities: Capabilities,
              disks: tuple[Disk, ...]) -> Machine:
     return machine.choose(inspection, capabilities, disks, name=disks[0].path.name, net=job.net,
-                          memory=job.memory, cpus=job.cpus, localtime=capabilities.localtime)
+                          memory=job.memory, cpus=job.cpus, localtime=capabilities.localtime,
+                          facts=osinfo.lookup(inspection))
 
 
 @contextmanager
@@ -288,7 +241,8 @@ def open_images(job: Job, *, writable: bool) -> tuple[Image, ...]:
 
 def planned(reader: Reader, inspection: Inspection, options: Options) -> Plan:
     """What to change. Raises CannotConvert."""
-    return (windows if _is_windows(inspection) else linux).plan(reader, inspection, options)
+    plan = windows.plan if _is_windows(inspection) else linux.plan
+    return plan(reader, inspection, options)
 
 
 def _is_windows(inspection: Inspection) -> bool:
@@ -296,11 +250,14 @@ def _is_windows(inspection: Inspection) -> bool:
 
 
 def apply(guest: Guest, plan: Plan) -> None:
-    """Carry the changes out: files, then each hive's edits together, then the guest's commands."""
+    """Carry the changes out: files, then each hive's edits together, then the guest's commands, and
+    at last what needs everything unmounted."""
     hives: dict[str, list[SetRegistry | DeleteRegistryKey]] = {}
+    guest.create([change for change in plan.changes
+                  if isinstance(change, WriteFile) and change.before is None])
     for change in plan.changes:
         match change:
-            case WriteFile():
+            case WriteFile() if change.before is not None:
                 guest.write(change.path, change.content, change.mode)
             case AppendFile():
                 guest.append(change.path, change.content)
@@ -311,6 +268,9 @@ def apply(guest: Guest, plan: Plan) -> None:
     for change in plan.changes:
         if isinstance(change, RunInGuest):
             guest.run(change.argv)
+    for change in plan.changes:
+        if isinstance(change, PatchDevice):
+            guest.patch_device(change)
 
 
 def verified(reader: Reader, inspection: Inspection, options: Options,
@@ -320,8 +280,8 @@ def verified(reader: Reader, inspection: Inspection, options: Options,
 
 
 def _verify(reader: Reader, inspection: Inspection, plan: Plan) -> tuple[Finding, ...]:
-    verify = verify_windows if _is_windows(inspection) else verify_linux
-    return verify.verify(reader, inspection, plan)
+    verify = verify_windows.verify if _is_windows(inspection) else verify_linux.verify
+    return verify(reader, inspection, plan)
 
 
 def planned_again(reader: Reader, inspection: Inspection, options: Options) -> Finding:

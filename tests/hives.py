@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from functools import reduce
 from operator import xor
 from pathlib import Path
-
-import hivex
+from typing import Any
 
 from imgconv.model import RegistryValue
 from imgconv.windows import registry
@@ -30,6 +29,8 @@ def make_hive(tree: Mapping[str, Mapping[str, Value]]) -> bytes:
 
     Keys above are made. A value's own name ("" is the default value) is the mapping's key.
     """
+    import hivex
+
     with tempfile.NamedTemporaryFile() as file:
         Path(file.name).write_bytes(empty_hive())
         handle = hivex.Hivex(file.name, write=True)
@@ -85,7 +86,7 @@ def _descriptor() -> bytes:
                        ) + acl + administrators + system
 
 
-def _node(handle: hivex.Hivex, nodes: dict[str, int], path: str) -> int:
+def _node(handle: Any, nodes: dict[str, int], path: str) -> int:  # noqa: ANN401  no types
     """The handle of a key, which is made where it is missing. Letter case is ignored."""
     if path.upper() not in nodes:
         above, _, name = path.rpartition("\\")

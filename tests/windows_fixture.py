@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
+from functools import cache
 
 from imgconv.model import (
     Bus,
@@ -47,6 +48,17 @@ def version(guid: str, arch: int, *, mark: int = 0xFFFF) -> bytes:
     parts = guid.strip("{}").split("-")
     return struct.pack("<HHIIHH", mark, arch, 0, *(int(part, 16) for part in parts[:3])) \
         + bytes.fromhex("".join(parts[3:])) + struct.pack("<Q4HQ", 1 << 56, 4, 3, 2, 100, 0)
+
+
+class _Guest(FakeGuest):
+    """Whose `find` does not go through all files again each time."""
+
+    def find(self, path: str) -> str | None:
+        if not hasattr(self, "_places"):
+            self._places = {"/".join(parts[:n]).lower(): "/".join(parts[:n])
+                            for parts in (file.split("/") for file in self.files)
+                            for n in range(2, len(parts) + 1)}
+        return self._places.get(path.lower())
 
 
 @dataclass
@@ -100,7 +112,7 @@ class Windows:
         for name, tree in (("DRIVERS", self.drivers), ("SOFTWARE", self.software)):
             if tree is not None:
                 hives[name] = make_hive(tree)
-        return FakeGuest(self.files | {f"{CONFIG}/{name}": data for name, data in hives.items()})
+        return _Guest(self.files | {f"{CONFIG}/{name}": data for name, data in hives.items()})
 
 
 def plan(bus: Bus = Bus.VIRTIO_BLK, *, net: bool = False) -> Plan:
@@ -139,14 +151,19 @@ def windows(major: int, minor: int, build: int, arch: str) -> Windows:
     driver = made.pe(signed=False, imports=("ntoskrnl.exe", "storport.sys"))
     made.files[f"{DRIVERS}/viostor.sys"] = driver
     (_database if (major, minor) >= (6, 2) else _critical)(made)
-    catalog = windows_payloads.catalog({"viostor.sys": driver})
+    catalog = _catalog(driver)
     if made.package:
         folder = f"{STORE}/{made.package}"
         made.files |= {f"{folder}/viostor.inf": b"[Version]", f"{folder}/viostor.sys": driver,
-                       f"{folder}/viostor.cat": catalog}
+                       f"{folder}/viostor.cat": catalog, f"{CATALOGS}/oem3.cat": catalog}
     else:
         made.files[f"{CATALOGS}/viostor.cat"] = catalog
     return made
+
+
+@cache
+def _catalog(driver: bytes) -> bytes:
+    return windows_payloads.catalog({"viostor.sys": driver})
 
 
 def _critical(made: Windows) -> None:

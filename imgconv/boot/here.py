@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from imgconv import emit, host
 from imgconv.boot import runner
-from imgconv.model import BootEvidence, Bus, Firmware, Machine
+from imgconv.model import BootEvidence, Bus, Disk, Firmware, Image, Machine, Verdict
 
 
 def boot(
@@ -35,11 +37,28 @@ def limit(machine: Machine, timeout: float | None) -> float:
     return runner.KVM_TIMEOUT if emit.kvm_for(machine) else runner.TCG_TIMEOUT
 
 
-def fraction_of(machine: Machine, timeout: float | None,
-                progress: Callable[[float], None]) -> Callable[[float], None]:
-    """An `on_look` that tells `progress` what part (0..1) of the time is over."""
-    whole = limit(machine, timeout)
-    return lambda seconds: progress(min(1.0, seconds / whole))
+def boot_all(machines: Sequence[Machine], overlays: Sequence[Image], workspace: Path,
+             timeout: float | None, progress: Callable[[float], None]) -> tuple[BootEvidence, ...]:
+    """Boot each of `machines` with `overlays` for disks; the first that fails is the last.
+
+    The pictures of the screen go beside the machines' own disks. `progress` is told what part
+    (0..1) of the time is over.
+    """
+    found: list[BootEvidence] = []
+    for each in machines:
+        layered = replace(each, disks=tuple(Disk(o.path, o.format) for o in overlays))
+        found.append(boot(
+            layered, workspace=workspace, timeout=timeout,
+            screenshot=screenshot_path(each.disks[0].path, each.bus),
+            on_look=partial(_tell, progress, len(found), len(machines), limit(each, timeout))))
+        if found[-1].verdict is not Verdict.BOOTED:
+            break
+    return tuple(found)
+
+
+def _tell(progress: Callable[[float], None], done: int, parts: int, whole: float,
+          seconds: float) -> None:
+    progress((done + min(1.0, seconds / whole)) / parts)
 
 
 def screenshot_path(disk: Path, bus: Bus) -> Path:

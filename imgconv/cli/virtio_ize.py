@@ -10,6 +10,7 @@ import typer
 from imgconv.cli import console, options, show
 from imgconv.cli.console import JsonOption, LogFileOption, VerboseOption
 from imgconv.cli.progress import bar
+from imgconv.emit import EMITTERS
 from imgconv.errors import NotProven
 from imgconv.model import Bus, InitramfsMode, Names, Options
 
@@ -52,7 +53,8 @@ def virtio_ize(
              "too); what was not saved in it is lost.")] = False,
     root: options.Root = None,
     emit: Annotated[list[str], typer.Option(
-        "--emit", metavar="NAME", help="What to write besides the QEMU command; repeatable."
+        "--emit", metavar="NAME", help="What to write besides the QEMU command: "
+                                       + ", ".join(e.NAME for e in EMITTERS) + "; repeatable."
     )] = ["qemu"],  # noqa: B006  Typer copies it
     net: options.Net = "user",
     memory: options.Memory = None,

@@ -13,13 +13,24 @@ import shlex
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from imgconv.errors import GuestFileMissing, HostileInput, ImgconvError
+from imgconv.guest import new_files
 from imgconv.guest.hive_edits import carry_out
 from imgconv.guest.protocols import CONFIG_LIMIT, NAMES_LIMIT
 from imgconv.guest.watchdog import ApplianceGone, Limits, Watchdog
-from imgconv.model import DeleteRegistryKey, Image, Mount, RegistryValue, SetRegistry
+from imgconv.model import (
+    DeleteRegistryKey,
+    Image,
+    Mount,
+    PatchDevice,
+    RegistryValue,
+    SetRegistry,
+    WriteFile,
+    target,
+)
 from imgconv.signals import deferred
 
 log = logging.getLogger(__name__)
@@ -143,6 +154,12 @@ class Appliance:
         found = self._try("case_sensitive_path", path)
         return str(found) if found is not None and self._try("exists", found) else None
 
+    def read_device(self, device: str, offset: int, size: int) -> bytes:
+        return bytes(self.call("pread_device", device, size, offset))
+
+    def device_size(self, device: str) -> int:
+        return int(self.call("blockdev_getsize64", device))
+
     # --- Guest ----------------------------------------------------------------------------------
 
     def write(self, path: str, content: bytes, mode: int) -> None:
@@ -154,9 +171,43 @@ class Appliance:
         if new:
             self.call("chmod", mode, path)
 
+    def create(self, files: Sequence[WriteFile]) -> None:
+        rights = cache(self._rights)
+        protected = []
+        for file in files:
+            if rights(self._folder_above(file.path)) is None:
+                self.write(file.path, file.content, file.mode)
+            else:
+                protected.append(file)
+        if protected:
+            with os.fdopen(os.memfd_create("new files"), "wb") as archive:
+                new_files.write(archive, protected, rights)
+                archive.flush()
+                self.call("tar_in", f"/proc/self/fd/{archive.fileno()}", "/", xattrs=True)
+
+    def _folder_above(self, path: str) -> str:
+        """The nearest folder above `path` that is there."""
+        while path:
+            path = path.rpartition("/")[0]
+            if self.is_dir(path or "/"):
+                break
+        return path or "/"
+
+    def _rights(self, folder: str) -> bytes | None:
+        """The security descriptor of a folder of an NTFS filesystem, None of any other path."""
+        found = self._try("getxattr", folder, new_files.ATTRIBUTE)
+        return bytes(found) if found is not None else None
+
     def append(self, path: str, content: bytes) -> None:
         for start in range(0, len(content), _CHUNK):
             self.call("write_append", path, content[start:start + _CHUNK])
+
+    def patch_device(self, patch: PatchDevice) -> None:
+        self.call("umount_all")
+        if self.read_device(patch.device, patch.offset, len(patch.before)) != patch.before:
+            raise ImgconvError(f"{target(patch)} has changed since it was looked at",
+                               hint="run imgconv again")
+        self.call("pwrite_device", patch.device, patch.after, patch.offset)
 
     def edit_registry(self, hive: str, edits: Sequence[SetRegistry | DeleteRegistryKey]) -> None:
         try:

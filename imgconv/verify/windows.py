@@ -17,11 +17,13 @@ from imgconv.model import (
     Finding,
     Inspection,
     Level,
+    PatchDevice,
     Plan,
     RegistryValue,
     SetRegistry,
     WindowsOs,
     WriteFile,
+    target,
 )
 from imgconv.windows import (
     boot_files,
@@ -49,7 +51,7 @@ def verify(reader: Reader, inspection: Inspection, plan: Plan) -> tuple[Finding,
     `plan` also tells what was to be written: all of that must be there. Raises CannotConvert for
     a SYSTEM hive that says nothing, HostileInput for what exceeds a limit.
     """
-    guest = _Guest.of(reader, inspection)
+    guest = _Guest(reader, inspection)
     findings = [*_hives(reader, guest, plan), *_written(reader, plan)]
     if guest.system is None:
         return tuple(findings)
@@ -71,7 +73,7 @@ def capabilities(reader: Reader, inspection: Inspection,
 
     Raises CannotConvert when none does.
     """
-    guest = _Guest.of(reader, inspection)
+    guest = _Guest(reader, inspection)
     if guest.system is None:
         raise CannotConvert("this Windows has no registry to read",
                             hint="look at it with `imgconv inspect`; the disk may be damaged")
@@ -83,11 +85,19 @@ def capabilities(reader: Reader, inspection: Inspection,
             net, rng, balloon = (
                 _drives(guest, reader, guest.system, device)[0] is Level.PROVEN for device in (
                     devices.VIRTIO_NET, devices.VIRTIO_RNG, devices.VIRTIO_BALLOON))
-            return Capabilities(bus, net, rng, balloon, reason=reason)
+            return Capabilities(bus, net, rng, balloon, _virtio_1_0(guest, guest.system, bus),
+                                reason)
         broken = next(link for link in chain.links if link.level is Level.FAILED)
         reason = reason or f"Windows does not start from {bus}: {broken.message}"
     raise CannotConvert("this Windows has a working driver for no disk controller that there is",
                         hint="convert it with `imgconv virtio-ize`, which gives it one")
+
+
+def _virtio_1_0(guest: _Guest, system: Hive, bus: Bus) -> bool:
+    """Whether the driver of the disk knows the modern device as well as the transitional one."""
+    match = boot_match.find(system, control_sets.current(system), guest.windows,
+                            devices.controller(bus, modern=True).as_device)
+    return not match.failed or not bus.is_virtio
 
 
 class _Guest:
@@ -105,10 +115,6 @@ class _Guest:
                 self.system = hives.load(reader, self.path).hive
         except ImgconvError as error:
             self.problem = error.message
-
-    @staticmethod
-    def of(reader: Reader, inspection: Inspection) -> _Guest:
-        return _Guest(reader, inspection)
 
     def hive(self, reader: Reader, name: str) -> Hive | None:
         """Another hive, None where there is none that can be read."""
@@ -163,9 +169,17 @@ def _written(reader: Reader, plan: Plan) -> Iterator[Finding]:
             continue
         if reader.size(path) != len(change.content) or reader.read(
                 path, max(1, len(change.content))) != change.content:
-            yield Finding(Level.FAILED, path, "it does not hold what was written to it")
+            yield Finding(Level.FAILED, f"files: {path}", "it does not hold what was written to it")
         else:
-            yield Finding(Level.PROVEN, path, "it holds what was written to it", change.why)
+            yield Finding(Level.PROVEN, f"files: {path}", "it holds what was written to it",
+                          change.why)
+
+
+    for patch in (change for change in plan.changes if isinstance(change, PatchDevice)):
+        there = reader.read_device(patch.device, patch.offset, len(patch.after)) == patch.after
+        yield Finding(Level.PROVEN if there else Level.FAILED, target(patch),
+                      "it holds what was written to it" if there else
+                      "it does not hold what was written to it", patch.why)
 
 
 def _registry(reader: Reader, plan: Plan, path: str) -> Iterator[Finding]:

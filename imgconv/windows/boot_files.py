@@ -21,8 +21,6 @@ STORE: Final = "System32/DriverStore/FileRepository"
 #: Sets of functions, not files: the loader knows where they are (apisetschema.dll).
 _API_SETS: Final = ("api-", "ext-")
 _DRIVE = re.compile(r"(?:\\\?\?\\)?[A-Za-z]:\\")
-#: A folder of a driver package has a few.
-_MOST_CATALOGS: Final = 8
 
 
 def resolve(systemroot: str, image_path: str | None, service: str) -> str | None:
@@ -129,20 +127,14 @@ def in_box(service: str) -> bool:
 
 def _catalogs(reader: Reader, systemroot: str, match: Match,
               driver: str) -> Iterator[tuple[str, catalog.Catalog]]:
-    """The catalogs that may list the driver: its package's, and the published one by the names
-    under which Windows and imgconv publish it."""
+    """The published catalogs that may list the driver, by the names under which Windows and imgconv
+    publish them. The loader looks nowhere else: a catalog in the driver store is none to it."""
     stem = driver.rpartition("/")[2].rpartition(".")[0]
-    paths = []
-    if match.package:
-        folder = reader.find(f"{systemroot}/{STORE}/{match.package}")
-        paths += [f"{folder}/{name}" for name in reader.names(folder)
-                  if name.lower().endswith(".cat")] if folder is not None else []
     names = (f"{match.package}.cat", match.inf.lower().removesuffix(".inf") + ".cat",
              f"{stem}.cat")
-    for name in names:
-        published = reader.find(f"{systemroot}/{CATALOGS}/{name}") if len(name) > 4 else None
-        paths += [published] if published is not None else []
-    for path in paths[:_MOST_CATALOGS]:
+    paths = [path for name in names if len(name) > 4
+             and (path := reader.find(f"{systemroot}/{CATALOGS}/{name}")) is not None]
+    for path in paths:
         try:
             yield path, catalog.parse(reader.read(path, catalog.CATALOG_LIMIT))
         except ImgconvError:

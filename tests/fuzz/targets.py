@@ -9,6 +9,7 @@ import struct
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from imgconv.disk import headers, truncation
@@ -20,11 +21,27 @@ from imgconv.linux.device_names import Renamer
 from imgconv.linux.initramfs import check, compression, cpio, initramfs_tools
 from imgconv.linux.modules import ModuleTree
 from imgconv.model import Bus, Filesystem, Names
+from imgconv.windows import (
+    bcd,
+    boot_start,
+    clock,
+    devices,
+    driver_database_values,
+    foreign,
+    hive_check,
+    hive_logs,
+    network,
+    ntfs,
+    package_name,
+    registry,
+)
 from imgconv.windows import catalog as windows_catalog
 from imgconv.windows import inf as inf_files
 from imgconv.windows import pe as windows_pe
+from imgconv.windows.edits import Edits
 from imgconv.windows.versions import WindowsVersion
 from tests.fake_guest import FakeGuest
+from tests.hives import signed, with_checksum
 
 #: Less than a real guest may have, so that an input takes no more than a fraction of a second.
 LIMIT = 4 << 20
@@ -170,10 +187,69 @@ def catalog(data: bytes) -> None:
     assert windows_catalog.parse(data).members is not None
 
 
+def hive(data: bytes) -> None:
+    hive_check.check(data)
+    opened = registry.Hive(data)
+    opened.key("Select\\Current")
+    for path, key in opened.root.walk():
+        assert len(path) < 1 << 20
+        for value in key.values():
+            registry.string(value.data)
+            registry.multi_string(value.data)
+            registry.integer(value.data)
+
+
+def hive_log(data: bytes) -> None:
+    """A dirty hive of two pages, and a log that says it is complete; the hashes are put right."""
+    before, log = data[:8192], with_checksum(data[8192:].ljust(512, b"\0"))
+    for content in (log, _with_hashes(log)):
+        replayed = hive_logs.replay(before, [content, content])
+        assert replayed is None or not registry.Hive(replayed.data).dirty
+
+
+def _with_hashes(log: bytes) -> bytes:
+    position = 512
+    while log[position:position + 4] == b"HvLE" and position + 40 <= len(log):
+        end = position + max(512, struct.unpack_from("<I", log, position + 4)[0])
+        log = log[:position] + signed(log[position:end]) + log[end:]
+        position = end
+    return log
+
+
+def windows_registry(data: bytes) -> None:
+    """What is looked up in a SYSTEM hive, or in a BCD."""
+    opened = registry.Hive(data)
+    for version in ((5, 1, 2600), (6, 1, 7601), (10, 0, 19045)):
+        windows = WindowsVersion(*version, "amd64")
+        for ask in (partial(boot_start.explain, opened, None, "/c/Windows", windows,
+                            devices.controller(Bus.VIRTIO_BLK)),
+                    partial(boot_start.stack, opened, None, "/c/Windows", windows),
+                    partial(foreign.plan, Edits(opened, "SYSTEM"), windows)):
+            with suppress(ImgconvError):
+                ask()
+    for look in (network.static_addresses, network.ipv6_addresses, clock.localtime, bcd.default,
+                 boot_start.installed_controllers):
+        with suppress(ImgconvError):
+            look(opened)
+
+
+def driver_database(data: bytes) -> None:
+    for decode in (driver_database_values.decode_version, driver_database_values.decode_id_match):
+        with suppress(ImgconvError):
+            decode(data)
+    package_name.decode_oem_map(data)
+
+
+def ntfs_volume(data: bytes) -> None:
+    ntfs.hibernated(data[:4096])
+    ntfs.state(lambda offset, size: data[offset:offset + size])
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target for target in (
         initramfs, decompress, module_index, module_text, module, mounts, crypt, command_line, grub,
-        kernel_image, os_release, image, tables, inf, pe, catalog)}
+        kernel_image, os_release, image, tables, inf, pe, catalog, hive, hive_log,
+        windows_registry, driver_database, ntfs_volume)}
 
 
 def run(name: str, data: bytes) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from contextlib import suppress
+from random import Random
 
 import pytest
 
-from imgconv.model import Bus, Finding, Level
+from imgconv.errors import ImgconvError
+from imgconv.model import Bus, Capabilities, Finding, Level, Plan
 from imgconv.verify import windows as verify
 from tests import windows_fixture as fixture
 from tests import windows_payloads
@@ -68,7 +71,7 @@ def _both(path: str, content: Callable[[Windows, bytes], bytes]) -> Callable[[Wi
 
 def _no_list(guest: Windows) -> None:
     other = windows_payloads.catalog({"viostor.sys": b"another file"})
-    guest.files |= {path: other for path in guest.files if path.endswith("viostor.cat")}
+    guest.files |= {path: other for path in guest.files if path.endswith(".cat")}
 
 
 def _ids_gone(guest: Windows) -> None:
@@ -199,8 +202,9 @@ _NEW: list[tuple[str, Callable[[Windows], None], str]] = [
                                                guest.pe(content=b"other")),
      "virtio-blk: driver store"),
     ("catalog without the driver", _no_list, "virtio-blk: signature"),
-    ("catalog damaged", _file(f"{_FOLDER}/viostor.cat", lambda _, data: data[:99]),
+    ("catalog damaged", _file(f"{fixture.CATALOGS}/oem3.cat", lambda _, data: data[:99]),
      "virtio-blk: signature"),
+    ("catalog not published", _without(f"{fixture.CATALOGS}/oem3.cat"), "virtio-blk: signature"),
     ("volmgr demoted", _put("*\\Services\\volmgr", Start=2), "Windows: volmgr"),
 ]
 _OLD: list[tuple[str, Callable[[Windows], None], str]] = [
@@ -276,6 +280,23 @@ def test_a_guest_without_virtio_is_proven_on_what_it_has() -> None:
     assert "virtio-blk" in able_to.reason
 
 
+@pytest.mark.parametrize("name", ["10", "7"])
+def test_a_driver_for_the_legacy_device_only_is_told(name: str) -> None:
+    guest = fixture.windows(*_GUESTS[name])
+    assert not verify.capabilities(guest.guest(), guest.inspection).virtio_1_0
+    modern = "VEN_1AF4&DEV_1042&SUBSYS_11001AF4&REV_01"
+    if name == "7":
+        guest.set(f"Control\\CriticalDeviceDatabase\\PCI#{modern}", Service="viostor",
+                  ClassGUID=fixture.SCSI)
+    else:
+        guest.system[f"{DATABASE}\\DeviceIds\\PCI\\{modern}"] = {"oem3.inf": b"\1\xff\0\0"}
+        guest.system[f"{_PACKAGE_KEY}\\Descriptors\\PCI\\{modern}"] = {
+            "Configuration": "viostor_inst"}
+    able_to = verify.capabilities(guest.guest(), guest.inspection)
+    assert able_to.virtio_1_0
+    assert able_to.block is Bus.VIRTIO_BLK
+
+
 def test_what_is_claimed_but_not_there_is_a_warning() -> None:
     guest = fixture.windows(*_GUESTS["10"])
     findings = verify.verify(guest.guest(), guest.inspection, fixture.plan(net=True))
@@ -306,3 +327,17 @@ def test_windows_7_finds_its_network_driver_by_the_device_path() -> None:
     assert verify.capabilities(guest.guest(), guest.inspection).net
     del guest.files[f"{folder}/netkvm.sys"]
     assert not verify.capabilities(guest.guest(), guest.inspection).net
+
+
+@pytest.mark.parametrize("name", _GUESTS)
+def test_a_hostile_hive_raises_nothing_else(name: str) -> None:
+    guest = fixture.windows(*_GUESTS[name])
+    whole = guest.hive()
+    random = Random(name)
+    for _ in range(60):
+        hive = bytearray(whole)
+        for _ in range(random.choice((1, 4, 40))):
+            hive[random.randrange(4096, len(hive))] = random.choice((0, 1, 0x7F, 0x80, 0xFF))
+        with suppress(ImgconvError):
+            verify.verify(guest.guest(bytes(hive)), guest.inspection,
+                          Plan((), Capabilities(Bus.VIRTIO_BLK)))
