@@ -298,6 +298,41 @@ class Nic:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceDisk:
+    """A disk as a description names it: `name` is foreign text, and no path until it is checked.
+
+    `format` is QEMU's driver name, "" where it is not said. `obstacle` says why imgconv cannot
+    take the disk from there.
+    """
+
+    name: str
+    format: str = ""
+    obstacle: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """What the machine was made of that the disks come from, as its description says.
+
+    `memory` is in MiB. 0, "" and None are what is not said. `cpus` are all that the guest sees,
+    whatever sockets they were on. A network card without `model` is one that QEMU does not have.
+    `disks` are in the order in which the firmware took them. `os` is the describing program's own
+    word. `notes` are sentences about what is not carried over.
+    """
+
+    name: str = ""
+    memory: int = 0
+    cpus: int = 0
+    firmware: Firmware | None = None
+    secure_boot: bool = False
+    tpm: bool = False
+    nics: tuple[Nic, ...] = ()
+    disks: tuple[SourceDisk, ...] = ()
+    os: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Machine:
     """The virtual machine that fits the guest; `memory` is in MiB, `cpu` is QEMU's model name.
 

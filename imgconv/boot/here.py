@@ -9,7 +9,7 @@ from pathlib import Path
 
 from imgconv import emit, host
 from imgconv.boot import runner
-from imgconv.model import BootEvidence, Bus, Disk, Firmware, Image, Machine, Verdict
+from imgconv.model import BootEvidence, Disk, Firmware, Image, Machine, Verdict
 
 
 def boot(
@@ -49,7 +49,7 @@ def boot_all(machines: Sequence[Machine], overlays: Sequence[Image], workspace: 
         layered = replace(each, disks=tuple(Disk(o.path, o.format) for o in overlays))
         found.append(boot(
             layered, workspace=workspace, timeout=timeout,
-            screenshot=screenshot_path(each.disks[0].path, each.bus),
+            screenshot=beside(each.disks[0].path) / picture_name(each),
             on_look=partial(_tell, progress, len(found), len(machines), limit(each, timeout))))
         if found[-1].verdict is not Verdict.BOOTED:
             break
@@ -61,7 +61,11 @@ def _tell(progress: Callable[[float], None], done: int, parts: int, whole: float
     progress((done + min(1.0, seconds / whole)) / parts)
 
 
-def screenshot_path(disk: Path, bus: Bus) -> Path:
-    """Where the picture of a boot goes: where the machine's other files are."""
-    folder = Path.cwd() if disk.is_block_device() else disk.absolute().parent
-    return folder / f"{disk.name}.{bus}.png"
+def beside(path: Path) -> Path:
+    """The folder for what belongs to the disk (or the description) at `path`."""
+    return Path.cwd() if path.is_block_device() else path.absolute().parent
+
+
+def picture_name(machine: Machine) -> str:
+    """What a picture of the machine's screen is called: each bus has its own."""
+    return f"{machine.disks[0].path.name}.{machine.bus}.png"

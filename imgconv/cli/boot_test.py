@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -43,7 +44,7 @@ def register(app: typer.Typer) -> None:
 
 
 def boot_test(
-    disks: options.Disks,
+    disks: options.DisksOrSource = None, source: options.Source = None, *,
     bus: Annotated[list[BusName], typer.Option(
         "--bus", help="What the disks shall hang on; repeatable.",
         show_default="virtio if it is proven to boot from it, else the old one")] = [],  # noqa: B006
@@ -65,18 +66,24 @@ def boot_test(
     from imgconv import pipeline
     from imgconv.boot import here
 
-    job = pipeline.Job(tuple(disks), Options(root=root), memory=memory, cpus=cpus,
-                       input_format=input_format, allow_external_files=allow_external_files)
-    with bar(PHASES, shown=not as_json) as progress:
-        fitting = pipeline.fitting_machine(job, progress)
+    job = pipeline.Job(tuple(disks or ()), Options(root=root), source=source, memory=memory,
+                       cpus=cpus, input_format=input_format,
+                       allow_external_files=allow_external_files)
+    buses = tuple(_BUSES[name] for name in bus)
     found: list[BootEvidence] = []
-    with pipeline.held(job) as workspace:
-        for virtual in pipeline.on_buses(fitting, tuple(_BUSES[name] for name in bus)):
-            picture = here.screenshot_path(virtual.disks[0].path, virtual.bus)
+    with ExitStack() as stack:
+        with bar(PHASES, shown=not as_json) as progress:
+            job = stack.enter_context(pipeline.described(job, progress, unpack=True))
+            beside = job.source
+            job = replace(job, source=None)  # all that it says has been taken from it
+            fitting = pipeline.fitting_machine(job, progress)
+        workspace = stack.enter_context(pipeline.held(job))
+        folder = screenshot or here.beside(beside or fitting.disks[0].path)
+        for virtual in pipeline.on_buses(fitting, buses):
             with _live(virtual, here.limit(virtual, timeout), shown=not as_json) as (line, look):
                 found.append(here.boot(
                     virtual, workspace=workspace, timeout=timeout, on_line=line, on_look=look,
-                    screenshot=screenshot / picture.name if screenshot else picture))
+                    screenshot=folder / here.picture_name(virtual)))
             if not as_json:
                 show.boot(found[-1])
     booted = all(evidence.verdict is Verdict.BOOTED for evidence in found)

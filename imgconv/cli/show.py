@@ -150,7 +150,8 @@ def summary(report: Report, *, bootable: bool = True, undoable: bool = True) -> 
     assert report.plan is not None
     assert report.inspection is not None
     system = report.inspection.os
-    say(f"{', '.join(str(image.path) for image in report.images)}: {one_line(system.product)}, "
+    paths = dict.fromkeys(str(image.path) for image in report.images)
+    say(f"{', '.join(paths)}: {one_line(system.product)}, "
         f"{report.inspection.arch}, {report.inspection.firmware.upper()}")
     _changes(report.plan)
     findings(report.findings)

@@ -23,11 +23,14 @@ def register(app: typer.Typer) -> None:
         "imgconv virtio-ize disk.qcow2 --prepare --boot-test",
         "imgconv virtio-ize windows.vhdx --drivers virtio-win.iso -o new.qcow2",
         "imgconv virtio-ize system.img data.img --names device",
+        "imgconv virtio-ize --from guest.vmx -o converted/",
+        "imgconv virtio-ize guest.ova -o converted/",
         "imgconv virtio-ize disk.img --net bridge=br0 --memory 4096 --cpus 4"))(virtio_ize)
 
 
 def virtio_ize(
-    disks: options.Disks,
+    disks: options.DisksOrSource = None,
+    source: options.Source = None,
     output: Annotated[Path | None, typer.Option(
         "-o", "--output", metavar="PATH",
         help="Write a converted copy (for several disks: into this folder), and leave the source "
@@ -81,7 +84,8 @@ def virtio_ize(
     from imgconv import pipeline
 
     job = pipeline.Job(
-        disks=tuple(disks), output=output, output_format=output_format, input_format=input_format,
+        disks=tuple(disks or ()), source=source, output=output, output_format=output_format,
+        input_format=input_format,
         options=Options(names=names, block=Bus(block), initramfs=initramfs, root=root,
                         drivers=drivers, discard_hibernation=discard_hibernation),
         allow_external_files=allow_external_files, dry_run=dry_run, force=force, net=net,

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from imgconv import boot
-from imgconv.boot import Verdict, console, runner, signs, verdict
+from imgconv import boot, host
+from imgconv.boot import Verdict, console, here, runner, signs, verdict
 from imgconv.boot.console import Watch
 from imgconv.boot.signs import clean
 from imgconv.boot.verdict import Observed
@@ -323,6 +324,17 @@ def test_boot(tmp_path: Path, sector: bytes, verdict: Verdict, reason: str) -> N
     assert (it.screenshot == picture) == picture.exists()
     if mute or "screen" in reason or "panicked" in reason:
         assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@needs_qemu
+@pytest.mark.usefixtures("quick")
+@pytest.mark.skipif(host.ovmf("x86_64") is None, reason="there is no UEFI firmware")
+def test_uefi(tmp_path: Path) -> None:
+    machine = replace(guest(tmp_path, b""), firmware=Firmware.UEFI, machine_type="q35", memory=256,
+                      bus=Bus.SATA)
+    it = here.boot(machine, workspace=tmp_path, timeout=120)
+    assert (it.verdict, it.bus) == (Verdict.NOT_BOOTED, Bus.SATA)
+    assert it.reason.startswith("the firmware found nothing to boot: ")
 
 
 @needs_qemu
