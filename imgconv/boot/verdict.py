@@ -34,9 +34,10 @@ class Observed:
         its programs on the network.
 
         One alone does not prove it: an initramfs may ask for an address before it misses its
-        root filesystem, and a guest in emergency mode writes to its disk.
+        root filesystem, and a guest in emergency mode writes to its disk. Only DHCP and ARP count:
+        UEFI firmware that tries to boot from the network speaks IPv6 as well.
         """
-        return activity.by_kernel(self.disk) and self.network.frames > 0
+        return activity.by_kernel(self.disk) and self.network.dhcp + self.network.arp > 0
 
 
 def judge(watch: Watch, observed: Observed, ending: str) -> tuple[Verdict, str]:

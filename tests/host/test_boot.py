@@ -151,6 +151,9 @@ SENT = NetworkActivity(frames=3, dhcp=2, arp=1)
     (Observed(KERNEL_WROTE, SENT), Verdict.BOOTED,
      "the guest's kernel wrote 1,372 KiB to its disk and flushed it 14 times; its network card "
      "sent 3 frames (2 of them to ask for an address by DHCP, 1 of them ARP)"),
+    (Observed(KERNEL_WROTE, NetworkActivity(frames=1)), Verdict.NOT_PROVEN,
+     "no evidence; the guest's kernel wrote 1,372 KiB to its disk and flushed it 14 times; its "
+     "network card sent 1 frame"),
     (Observed(KERNEL_WROTE), Verdict.NOT_PROVEN,
      "no evidence; the guest's kernel wrote 1,372 KiB to its disk and flushed it 14 times"),
     (Observed(LOADER_WROTE, SENT), Verdict.NOT_PROVEN,

@@ -52,6 +52,13 @@ def test_firmware_is_not_the_guest(tmp_path: Path, who: bytes) -> None:
     assert Capture(path).read() == NetworkActivity()
 
 
+def test_real_firmware() -> None:
+    """OVMF that tried to boot from QEMU's user network, captured as boot-test does."""
+    capture = Capture(Path(__file__).parents[1] / "golden" / "uefi-pxe.pcap")
+    assert b"PXEClient" in capture.path.read_bytes()
+    assert capture.read() == NetworkActivity(frames=3)  # IPv6
+
+
 @pytest.mark.parametrize("body", [b"", b"\0" * 13, frame(GUEST, 0x0800, b""),
                                   frame(GUEST, 0x0800, b"\x4f" + b"\x11" * 23)])
 def test_odd_frames(tmp_path: Path, body: bytes) -> None:
