@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from imgconv import osinfo
@@ -140,6 +141,24 @@ def choose(
         secure_boot=secure,
         os=osinfo.short_id(inspection.os),
     )
+
+
+def on_bus(machine: Machine, bus: Bus) -> Machine:
+    """`machine` with its disks on `bus`, and what goes with that: the other side of a conversion.
+
+    Raises CannotConvert when no machine has that bus for so many disks.
+    """
+    if bus is machine.bus:
+        return machine
+    _check_disks(bus, machine.arch, machine.disks)
+    kind = {Bus.IDE: "pc", Bus.SATA: "q35"}.get(bus, machine.machine_type)
+    old = {} if bus.is_virtio else {"virtio-net-pci": _FALLBACK_NICS[kind]}
+    # A TPM and Secure Boot need what only q35 has.
+    modern = kind != "pc"
+    return replace(
+        machine, bus=bus, machine_type=kind, notes=(), tpm=machine.tpm and modern,
+        secure_boot=machine.secure_boot and modern,
+        nics=tuple(replace(nic, model=old.get(nic.model, nic.model)) for nic in machine.nics))
 
 
 def check(net: str, memory: int | None, cpus: int | None) -> None:

@@ -368,11 +368,66 @@ class Machine:
     os: str = ""
 
 
+class Verdict(StrEnum):
+    """What became of a guest that was booted."""
+
+    BOOTED = "booted"
+    NOT_BOOTED = "not-booted"
+    NOT_PROVEN = "not-proven"
+
+
+@dataclass(frozen=True, slots=True)
+class DiskActivity:
+    """What the machine has asked of its disks, all together; `written` is in bytes."""
+
+    writes: int = 0
+    written: int = 0
+    flushes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkActivity:
+    """Frames that the guest itself (not its firmware) has sent; `dhcp` are those that ask for an
+    address, `arp` those that look for a neighbour."""
+
+    frames: int = 0
+    dhcp: int = 0
+    arp: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BootEvidence:
+    """What a boot showed.
+
+    `reason` is a sentence, or several joined by "; ", with the guest's own lines in it.
+    `root_device` (/dev/vda1; "" when the consoles are too quiet to tell) is the first filesystem
+    that the kernel mounted; `swap_devices` are those that it enabled; `drivers` are the drivers of
+    disks that it named (virtio_blk). `serial` is the text of the serial console, `screen` that of
+    the screen as far as it could be read, both free of control characters and limited.
+    `screenshot` is a PNG of the screen as it was last. `resets` counts the guest's own.
+    """
+
+    verdict: Verdict
+    reason: str
+    root_device: str
+    swap_devices: tuple[str, ...]
+    serial: str
+    seconds: float
+    bus: Bus = Bus.VIRTIO_BLK
+    drivers: tuple[str, ...] = ()
+    screen: str = ""
+    screenshot: Path | None = None
+    disk: DiskActivity = DiskActivity()
+    network: NetworkActivity = NetworkActivity()
+    resets: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """Everything there is to say about one guest; `seconds` has the duration of each phase.
 
-    `outputs` are the files that were written, `warnings` what went wrong after the commit.
+    `boots` are the boots of a boot test. `outputs` are the files that were written, `warnings`
+    what went wrong after the commit.
     """
 
     images: tuple[Image, ...]
@@ -380,6 +435,7 @@ class Report:
     plan: Plan | None = None
     findings: tuple[Finding, ...] = ()
     machine: Machine | None = None
+    boots: tuple[BootEvidence, ...] = ()
     committed: bool = False
     outputs: tuple[Path, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -387,4 +443,5 @@ class Report:
 
     @property
     def proven(self) -> bool:
-        return bool(self.findings) and all(f.level is not Level.FAILED for f in self.findings)
+        return (bool(self.findings) and all(f.level is not Level.FAILED for f in self.findings)
+                and all(boot.verdict is Verdict.BOOTED for boot in self.boots))

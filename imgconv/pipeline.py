@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from imgconv import emit, host, linux, machine, osinfo, source, windows
+from imgconv.boot import here
 from imgconv.disk import commit, formats, lock, overlay, recovery
 from imgconv.errors import ImgconvError, UsageError
 from imgconv.guest import appliance, windows_volumes
@@ -30,6 +31,7 @@ from imgconv.model import (
     Inspection,
     Level,
     Machine,
+    Names,
     Options,
     PatchDevice,
     Plan,
@@ -41,8 +43,10 @@ from imgconv.model import (
     target,
 )
 from imgconv.verify import linux as verify_linux
+from imgconv.verify import way_back
 from imgconv.verify import windows as verify_windows
 
+#: "boot" only happens in a boot test.
 PHASES = ("open", "launch", "inspect", "plan", "apply", "verify", "commit", "emit")
 
 #: Told the phase that has begun, and, where it is known, the fraction of it that is done (0..1).
@@ -59,6 +63,8 @@ class Job:
     `source` is a description of the machine that the disks come from, which names them where
     `disks` is empty; an appliance (OVA) as the one disk is such a description. `described` fills
     in `hardware` and `formats` (QEMU's names, in the disks' order, "" for unknown) from it.
+    `boot_test` boots the result, for at most `boot_timeout` seconds, before it is committed.
+    `prepare` is for a guest that goes on running where it is: both buses must be proven.
     """
 
     disks: tuple[Path, ...]
@@ -78,6 +84,15 @@ class Job:
     source: Path | None = None
     hardware: Hardware | None = None
     formats: tuple[str, ...] = ()
+    boot_test: bool = False
+    boot_timeout: float | None = None
+    prepare: bool = False
+
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """What `virtio_ize` goes through."""
+        before = PHASES.index("commit")
+        return (*PHASES[:before], *(("boot",) if self.boot_test else ()), *PHASES[before:])
 
     @property
     def writes_sources(self) -> bool:
@@ -93,6 +108,7 @@ def virtio_ize(job: Job, progress: Progress = lambda phase, fraction: None) -> R
     """
     emit.check_names(job.emit)
     machine.check(job.net, job.memory, job.cpus)
+    check(job)
     with described(job, progress, unpack=not job.writes_sources) as found:
         report = _converted(found, progress)
     # The disks that were unpacked from an appliance are gone by now.
@@ -128,7 +144,11 @@ def _converted(job: Job, progress: Progress) -> Report:
                 apply(guest, plan)
             with clock.phase("verify"):
                 guest.reread(inspection.mounts)
-                findings = verified(Cached(guest), inspection, job.options, plan)
+                reader = Cached(guest)
+                findings = verified(reader, inspection, job.options, plan)
+                old = way_back.bus(reader, inspection) if job.prepare else None
+                if old is not None:
+                    findings += way_back.verify(reader, inspection, plan, old)
         report = replace(report, findings=findings)
         if not report.proven:
             return report
@@ -136,6 +156,13 @@ def _converted(job: Job, progress: Progress) -> Report:
                            tuple(Disk(path, fmt) for path, fmt in outputs))
         for name in job.emit:
             emit.text(virtual, name)  # what cannot be emitted is better known before the commit
+        if job.boot_test:
+            with clock.phase("boot"):
+                report = replace(report, boots=here.boot_all(
+                    on_buses(virtual, [virtual.bus, *([old] if old is not None else [])]),
+                    overlays, workspace, job.boot_timeout, clock.fraction("boot")))
+            if not report.proven:
+                return report
         with clock.phase("commit"):
             if job.output is not None:
                 for layer, (path, fmt) in zip(overlays, outputs, strict=True):
@@ -156,6 +183,16 @@ def _converted(job: Job, progress: Progress) -> Report:
                 "imgconv machine DISK prints it",))
 
 
+def check(job: Job) -> None:
+    """Raise UsageError for what contradicts itself."""
+    if job.prepare and job.options.names is Names.DEVICE:
+        raise UsageError("with the new bus' device names the guest does not boot from the old one",
+                         hint="--prepare needs --names uuid, the default")
+    if job.boot_test and job.dry_run:
+        raise UsageError("a dry run makes nothing that could be booted",
+                         hint="leave out --boot-test or --dry-run")
+
+
 def fitting_machine(job: Job, progress: Progress) -> Machine:
     """The machine for the guest as it is now: on the old bus unless it is proven ready for the new.
     """
@@ -172,6 +209,19 @@ def fitting_machine(job: Job, progress: Progress) -> Machine:
                                        reason=f"{failed.subject}: {failed.message}")
     disks = tuple(Disk(image.path, image.format) for image in images)
     return _machine(job, inspection, capabilities, disks)
+
+
+def on_buses(virtual: Machine, buses: Sequence[Bus]) -> tuple[Machine, ...]:
+    """`virtual` for each of these buses; as it is, when there are none. Raises CannotConvert."""
+    return tuple(machine.on_bus(virtual, bus) for bus in dict.fromkeys(buses)) or (virtual,)
+
+
+@contextmanager
+def held(job: Job) -> Iterator[Path]:
+    """The disks of `job`, held so that nobody writes them; yields a folder for overlays."""
+    with lock.locked(open_images(job, writable=False), writable=False), \
+            overlay.workspace() as workspace:
+        yield workspace
 
 
 def _machine(job: Job, inspection: Inspection, capabilities: Capabilities,

@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from imgconv import __version__
 from imgconv.cli import (
+    boot_test,
     console,
     demo,
     doctor,
@@ -29,7 +30,7 @@ from imgconv.cli import (
 )
 from imgconv.errors import ImgconvError, UsageError
 
-COMMANDS = (virtio_ize, undo, inspect, verify, machine, drivers, demo, doctor)
+COMMANDS = (virtio_ize, undo, inspect, verify, boot_test, machine, drivers, demo, doctor)
 
 
 class _InterruptedError(ImgconvError):

@@ -12,7 +12,8 @@ from typing import Annotated
 
 import typer
 
-from imgconv import boot, builder, emit, pipeline
+from imgconv import boot, builder, pipeline
+from imgconv.boot import here
 from imgconv.cli import console, show
 from imgconv.cli.console import JsonOption, LogFileOption, VerboseOption, say
 from imgconv.cli.progress import bar
@@ -53,8 +54,10 @@ def demo(keep: Annotated[Path | None, typer.Option(
             raise NotProven("the demo's own guest could not be proven")
         after = report.machine
         before = replace(after, disks=(replace(after.disks[0], path=original),))
-        first = _boot("\n3. the guest as it was, on virtio", before, folder, quiet=as_json)
-        second = _boot("4. the converted guest, on virtio", after, folder, quiet=as_json)
+        first = _boot("\n3. the guest as it was, on virtio", before, folder, quiet=as_json,
+                      keep=keep is not None)
+        second = _boot("4. the converted guest, on virtio", after, folder, quiet=as_json,
+                      keep=keep is not None)
     shown = (first.verdict is boot.Verdict.NOT_BOOTED and second.verdict is boot.Verdict.BOOTED
              and second.root_device == "/dev/vda1" and second.swap_devices == ("/dev/vda2",))
     if as_json:
@@ -79,13 +82,12 @@ def _folder(keep: Path | None) -> Iterator[Path]:
         yield Path(name)
 
 
-def _boot(title: str, machine: Machine, folder: Path, *, quiet: bool) -> boot.BootEvidence:
+def _boot(title: str, machine: Machine, folder: Path, *, quiet: bool,
+          keep: bool) -> boot.BootEvidence:
     if not quiet:
         say(title, style="bold")
-    evidence = boot.boot(machine, kvm=emit.kvm_for(machine), workspace=folder)
+    evidence = here.boot(machine, workspace=folder,
+                         screenshot=folder / f"{title.split('.')[0].strip()}-screen.png")
     if not quiet:
-        say(f"   {evidence.verdict}: {evidence.reason} ({evidence.seconds:.0f} s)")
-        if evidence.root_device:
-            say(f"   root on {evidence.root_device}, swap on "
-                f"{', '.join(evidence.swap_devices) or 'nothing'}")
+        show.boot(replace(evidence, screenshot=evidence.screenshot if keep else None))
     return evidence

@@ -42,6 +42,9 @@ Memory = Annotated[int | None, typer.Option(
     show_default="the source's, else 2048")]
 Cpus = Annotated[int | None, typer.Option(
     "--cpus", metavar="N", help="The machine's processors.", show_default="the source's, else 2")]
+BootTimeout = Annotated[float | None, typer.Option(
+    "--timeout", metavar="SECONDS", min=1.0, help="How long a boot may take at most.",
+    show_default="180, or 600 without KVM")]
 StateDir = Annotated[Path | None, typer.Option(
     "--state-dir", metavar="DIR", envvar="IMGCONV_STATE_DIR",
     help="Where what an undo needs is kept.", show_default="beside the disk: .NAME.imgconv")]

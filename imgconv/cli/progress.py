@@ -15,7 +15,8 @@ from imgconv.cli.console import say
 
 _WORDS = {"open": "opening the disk", "launch": "starting the appliance",
           "inspect": "inspecting the guest", "plan": "planning", "apply": "applying the changes",
-          "verify": "reading the disk again", "commit": "writing the result",
+          "verify": "reading the disk again",
+          "boot": "booting the result", "commit": "writing the result",
           "emit": "writing the QEMU command"}
 
 

@@ -15,6 +15,7 @@ from imgconv.cli.console import say, stderr
 from imgconv.cli.text import one_line, sanitize
 from imgconv.model import (
     AppendFile,
+    BootEvidence,
     Change,
     DeleteRegistryKey,
     Finding,
@@ -25,6 +26,7 @@ from imgconv.model import (
     Report,
     RunInGuest,
     SetRegistry,
+    Verdict,
     WriteFile,
     target,
 )
@@ -36,6 +38,8 @@ _LONG = 5000
 #: More bytes of a registry value are not shown.
 _LONGEST_VALUE = 256
 
+_VERDICTS = {Verdict.BOOTED: ("✔ ", "bold green"), Verdict.NOT_BOOTED: ("✘ ", "bold red"),
+             Verdict.NOT_PROVEN: ("? ", "bold yellow")}
 _STYLES = {Level.PROVEN: "green", Level.WARNING: "yellow", Level.FAILED: "bold red"}
 
 
@@ -151,6 +155,8 @@ def summary(report: Report, *, bootable: bool = True, undoable: bool = True) -> 
         f"{report.inspection.arch}, {report.inspection.firmware.upper()}")
     _changes(report.plan)
     findings(report.findings)
+    for evidence in report.boots:
+        boot(evidence)
     took = f" ({sum(report.seconds.values()):.0f} s)"
     if not report.proven:
         say("not proven, so nothing was committed: the disk is as it was" + took,
@@ -169,6 +175,22 @@ def summary(report: Report, *, bootable: bool = True, undoable: bool = True) -> 
     machine(report, bootable=bootable)
     if report.plan.changes and in_place and bootable and undoable:
         say(f"undo it:  imgconv undo {shlex.quote(str(report.images[0].path))}")
+
+
+def boot(evidence: BootEvidence) -> None:
+    """What a boot showed, and where its picture is."""
+    mark, style = _VERDICTS[evidence.verdict]
+    say(f"{evidence.verdict.replace('-', ' ')} from {evidence.bus}: {one_line(evidence.reason)} "
+        f"({evidence.seconds:.0f} s)", label=mark, style=style)
+    facts = [f"root on {evidence.root_device}"] if evidence.root_device else []
+    facts += [f"swap on {', '.join(evidence.swap_devices)}"] if evidence.swap_devices else []
+    facts += [f"drivers {', '.join(evidence.drivers)}"] if evidence.drivers else []
+    facts += [f"{evidence.disk.written >> 10:,} KiB written"] if evidence.disk.written else []
+    facts += ([f"{evidence.network.frames:,} frames sent"] if evidence.network.frames else [])
+    if facts:
+        say(one_line(", ".join(facts)), label="    ")
+    if evidence.screenshot is not None:
+        say(f"the screen: {evidence.screenshot}", label="    ")
 
 
 def _changes(plan: Plan) -> None:

@@ -20,6 +20,7 @@ def register(app: typer.Typer) -> None:
         "imgconv virtio-ize disk.qcow2",
         "imgconv virtio-ize disk.img --dry-run",
         "imgconv virtio-ize disk.vmdk -o new.qcow2",
+        "imgconv virtio-ize disk.qcow2 --prepare --boot-test",
         "imgconv virtio-ize windows.vhdx --drivers virtio-win.iso -o new.qcow2",
         "imgconv virtio-ize system.img data.img --names device",
         "imgconv virtio-ize --from guest.vmx -o converted/",
@@ -67,6 +68,13 @@ def virtio_ize(
         "--no-undo", help="Keep nothing for imgconv undo, which takes about twice the room of what "
                           "is changed.")] = False,
     state_dir: options.StateDir = None,
+    boot_test: Annotated[bool, typer.Option(
+        "--boot-test", help="Prove it by booting the result, too, before anything is written: a "
+                            "minute without KVM, or more.")] = False,
+    timeout: options.BootTimeout = None,
+    prepare: Annotated[bool, typer.Option(
+        "--prepare", help="For a guest that goes on running where it is: put the drivers in, and "
+                          "prove that it boots from its old bus as well.")] = False,
     as_json: JsonOption = False, verbose: VerboseOption = False, log_file: LogFileOption = None,
 ) -> None:
     """Make a guest boot from virtio, prove it, and write the QEMU command for it.
@@ -82,8 +90,9 @@ def virtio_ize(
                         drivers=drivers, discard_hibernation=discard_hibernation),
         allow_external_files=allow_external_files, dry_run=dry_run, force=force, net=net,
         emit=tuple(dict.fromkeys(["qemu", *emit])), memory=memory, cpus=cpus,
-        undo=not no_undo, state_dir=state_dir)
-    with bar(pipeline.PHASES, shown=not as_json) as progress:
+        undo=not no_undo, state_dir=state_dir, boot_test=boot_test, boot_timeout=timeout,
+        prepare=prepare)
+    with bar(job.phases, shown=not as_json) as progress:
         report = pipeline.virtio_ize(job, progress)
     if as_json:
         console.print_json(show.as_document(report))

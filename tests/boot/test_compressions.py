@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from imgconv import boot, emit, host, pipeline
-from imgconv.boot import Verdict
+from imgconv import host, pipeline
+from imgconv.boot import Verdict, here
 from imgconv.disk.formats import open_image
 from imgconv.guest import appliance
 from imgconv.linux.initramfs import compression
@@ -42,6 +42,6 @@ def test_spliced_initramfs_boots(name: str, legacy_guest: Path, tmp_path: Path,
     assert report.plan is not None
     assert any(isinstance(change, AppendFile) for change in report.plan.changes)
     assert report.machine is not None
-    evidence = boot.boot(report.machine, kvm=emit.kvm_for(report.machine), workspace=tmp_path)
+    evidence = here.boot(report.machine, workspace=tmp_path)
     assert evidence.verdict is Verdict.BOOTED, evidence.reason + evidence.serial[-2000:]
     assert evidence.root_device == "/dev/vda1"

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from imgconv import boot, emit, pipeline
-from imgconv.boot import BootEvidence, Verdict
+from imgconv import machine as machines
+from imgconv import pipeline
+from imgconv.boot import BootEvidence, Verdict, activity, here
 from imgconv.model import (
     AppendFile,
     Bus,
@@ -29,7 +30,7 @@ MACHINE = Machine(
 
 
 def boots(machine: Machine, workspace: Path) -> BootEvidence:
-    evidence = boot.boot(machine, kvm=emit.kvm_for(machine), workspace=workspace)
+    evidence = here.boot(machine, workspace=workspace, screenshot=workspace / "screen.png")
     print(evidence.serial[-4000:])
     return evidence
 
@@ -39,6 +40,8 @@ def test_unconverted_guest_does_not_boot_from_virtio(legacy_guest: Path, tmp_pat
     evidence = boots(replace(MACHINE, disks=(Disk(legacy_guest, "qcow2"),)), tmp_path)
     assert evidence.verdict is Verdict.NOT_BOOTED
     assert "/dev/sda1 does not exist" in evidence.reason
+    assert evidence.disk.writes == 0
+    assert "virtio_blk" not in evidence.drivers
 
 
 @pytest.mark.parametrize("names", Names)
@@ -59,10 +62,11 @@ def test_converted_guest_boots(legacy_guest: Path, tmp_path: Path, names: Names,
     assert evidence.verdict is Verdict.BOOTED, evidence.reason
     assert evidence.root_device == "/dev/vda1"
     assert evidence.swap_devices == ("/dev/vda2",)
+    assert "virtio_blk" in evidence.drivers
+    assert activity.by_kernel(evidence.disk)
 
     if names is Names.UUID:
-        old = replace(report.machine, machine_type="pc", bus=Bus.IDE, nics=(Nic("e1000"),))
-        evidence = boots(old, tmp_path)
+        evidence = boots(machines.on_bus(report.machine, Bus.IDE), tmp_path)
         assert evidence.verdict is Verdict.BOOTED, evidence.reason
         assert evidence.root_device == "/dev/sda1"
         assert evidence.swap_devices == ("/dev/sda2",)

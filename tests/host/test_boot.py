@@ -2,14 +2,19 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-from imgconv import boot
-from imgconv.boot import BootEvidence, Verdict, Watch, clean
+from imgconv import boot, host
+from imgconv.boot import Verdict, console, here, runner, signs, verdict
+from imgconv.boot.console import Watch
+from imgconv.boot.signs import clean
+from imgconv.boot.verdict import Observed
 from imgconv.errors import ImgconvError
-from imgconv.model import Bus, Disk, Firmware, Machine, Nic
+from imgconv.model import Bus, Disk, DiskActivity, Firmware, Machine, NetworkActivity, Nic
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -18,11 +23,25 @@ needs_qemu = pytest.mark.skipif(
     reason="QEMU is not installed")
 
 
-def watched(*pieces: bytes) -> BootEvidence:
+class Judged(NamedTuple):
+    verdict: Verdict
+    reason: str
+    root_device: str
+    swap_devices: tuple[str, ...]
+    serial: str
+
+
+def judged(watch: Watch, observed: Observed | None = None) -> Judged:
+    watch.close()
+    it, reason = verdict.judge(watch, observed or Observed(), "no evidence")
+    return Judged(it, reason, watch.root, tuple(watch.swaps), watch.serial)
+
+
+def watched(*pieces: bytes) -> Judged:
     watch = Watch()
     for piece in pieces:
         watch.feed(piece)
-    return watch.evidence("no evidence", 1.0)
+    return judged(watch)
 
 
 # --- the console of real guests -----------------------------------------------------------------
@@ -121,6 +140,54 @@ def test_swaps() -> None:
     assert it.swap_devices == ("/dev/vda2", "/dev/mapper/vg-swap")
 
 
+# --- evidence besides the consoles ---------------------------------------------------------------
+
+KERNEL_WROTE = DiskActivity(writes=37, written=1404928, flushes=14)
+LOADER_WROTE = DiskActivity(writes=2, written=2048)
+SENT = NetworkActivity(frames=3, dhcp=2, arp=1)
+
+
+@pytest.mark.parametrize(("observed", "expected", "reason"), [
+    (Observed(KERNEL_WROTE, SENT), Verdict.BOOTED,
+     "the guest's kernel wrote 1,372 KiB to its disk and flushed it 14 times; its network card "
+     "sent 3 frames (2 of them to ask for an address by DHCP, 1 of them ARP)"),
+    (Observed(KERNEL_WROTE, NetworkActivity(frames=1)), Verdict.NOT_PROVEN,
+     "no evidence; the guest's kernel wrote 1,372 KiB to its disk and flushed it 14 times; its "
+     "network card sent 1 frame"),
+    (Observed(KERNEL_WROTE), Verdict.NOT_PROVEN,
+     "no evidence; the guest's kernel wrote 1,372 KiB to its disk and flushed it 14 times"),
+    (Observed(LOADER_WROTE, SENT), Verdict.NOT_PROVEN,
+     "no evidence; its network card sent 3 frames (2 of them to ask for an address by DHCP, "
+     "1 of them ARP)"),
+    (Observed(LOADER_WROTE, resets=1), Verdict.NOT_PROVEN,
+     "no evidence; the guest reset itself once"),
+    (Observed(KERNEL_WROTE, SENT, resets=9), Verdict.NOT_BOOTED,
+     "the guest reset itself more than 3 times: it goes round in circles"),
+    (Observed(KERNEL_WROTE, SENT, panicked=True), Verdict.NOT_BOOTED,
+     "the guest's kernel reported that it panicked"),
+])
+def test_silent_guests(observed: Observed, expected: Verdict, reason: str) -> None:
+    it = judged(Watch(), observed)
+    assert (it.verdict, it.reason) == (expected, reason)
+
+
+def test_what_the_consoles_say_comes_first() -> None:
+    watch = Watch()
+    watch.feed(b"You are in emergency mode. After logging in, type\n")
+    assert judged(watch, Observed(KERNEL_WROTE, SENT)).verdict is Verdict.NOT_BOOTED
+    watch = Watch()
+    watch.feed(b"legacy login: ")
+    assert judged(watch, Observed(panicked=True)).verdict is Verdict.NOT_PROVEN
+
+
+def test_drivers() -> None:
+    watch = Watch()
+    watch.feed(b"[1.2] virtio_blk virtio1: [vda] 4194304 512-byte logical blocks (2.15 GB)\n"
+               b"[1.3] scsi host0: Virtio SCSI HBA\n[1.3] scsi host1: ahci\n"
+               b"[1.3] ata1.00: ATA-7: QEMU HARDDISK, 2.5+, max UDMA/100\n[1.3] nothing\n")
+    assert watch.drivers == ["virtio_blk", "virtio_scsi", "libata"]
+
+
 # --- hostile consoles ---------------------------------------------------------------------------
 
 
@@ -144,8 +211,8 @@ def test_serial_is_capped_and_keeps_its_end() -> None:
         watch.feed(b"\xff no newline \x1b[" * 4096)
         watch.feed(b"line\n" * 4096)
     watch.feed(b"legacy login: ")
-    it = watch.evidence("", 1.0)
-    assert len(it.serial) <= boot.SERIAL_LIMIT
+    it = judged(watch)
+    assert len(it.serial) <= console.SERIAL_LIMIT
     assert it.serial.endswith("legacy login:\n")
     assert it.verdict is Verdict.BOOTED
 
@@ -153,12 +220,12 @@ def test_serial_is_capped_and_keeps_its_end() -> None:
 def test_lines_are_capped_before_anybody_sees_them() -> None:
     lines: list[str] = []
     Watch(lines.append).feed(b"\x1b[31m" + b"x" * 100_000 + b"\n")
-    assert max(map(len, lines)) <= boot.LINE_LIMIT
+    assert max(map(len, lines)) <= console.LINE_LIMIT
 
 
 def test_many_swaps_are_capped() -> None:
     it = watched(b"".join(b"Adding 1k swap on /dev/x%d.  P\n" % n for n in range(1000)))
-    assert len(it.swap_devices) == boot.DEVICE_LIMIT
+    assert len(it.swap_devices) == console.DEVICE_LIMIT
 
 
 # --- real boots, of boot sectors ----------------------------------------------------------------
@@ -189,7 +256,36 @@ def qemu_processes() -> list[str]:
     return [Path(f"/proc/{pid}/comm").read_text() for pid in children]
 
 
+def screen_sector(text: bytes) -> bytes:
+    """16-bit code that puts `text` into a VGA's text memory, on its 31st row of 80, and nowhere
+    else; then hlt for ever."""
+    code = (b"\x31\xc0\x8e\xd8\xfc\xbe%s\xb8\x00\xb8\x8e\xc0\xbf\xc0\x12\xb4\x07"
+            b"\xac\x84\xc0\x74\x03\xab\xeb\xf8\xf4\xeb\xfd")
+    program = code % (0x7C00 + len(code)).to_bytes(2, "little") + text + b"\0"
+    return program.ljust(510, b"\0") + b"\x55\xaa"
+
+
+#: Writes the boot sector back by the BIOS, as GRUB does its environment; then hlt for ever.
+WRITES = (b"\x31\xc0\x8e\xd8\x8e\xc0\xb8\x01\x03\xbb\x00\x7c\xb9\x01\x00\xba\x80\x00\xcd\x13"
+          b"\xf4\xeb\xfd")
+#: Tells the pvpanic device, whose port is 0x505, of a panic (1).
+PANICS = b"\xba\x05\x05\xb0\x01\xee\xf4\xeb\xfd"
+#: An empty table of interrupts, and an interrupt.
+TRIPLE_FAULT = b"\x31\xc0\x8e\xd8\x0f\x01\x1e\x00\x05\xfa\xcc"
+#: ACPI's S5 of the firmware's choosing, at port 0x604.
+POWERS_OFF = b"\xba\x04\x06\xb8\x00\x20\xef\xf4\xeb\xfd"
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("UP", "DOWN"):
+        monkeypatch.setattr(signs, name, tuple(
+            sign._replace(settle=0.2) for sign in getattr(signs, name)))
+    monkeypatch.setattr(runner, "LOOK_EVERY", 0.5)
+
+
 @needs_qemu
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(("sector", "verdict", "reason"), [
     (boot_sector(b"EXT4-fs (sda1): mounted filesystem\r\ntest login: "), Verdict.BOOTED,
      "login prompt: test login:"),
@@ -197,32 +293,59 @@ def qemu_processes() -> list[str]:
      "the kernel gave up: Kernel panic - not syncing: no"),
     (b"", Verdict.NOT_BOOTED, "the firmware found nothing to boot: not a bootable disk"),
     (boot_sector(b"\r\nhello\r\n"), Verdict.NOT_PROVEN,
-     "no login prompt and no error on the serial console within 1 s"),
-], ids=["booted", "panic", "empty", "mute"])
-def test_boot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sector: bytes, verdict: Verdict,
-              reason: str) -> None:
-    monkeypatch.setattr(boot, "_DOWN", tuple(s._replace(settle=0.2) for s in boot._DOWN))
-    monkeypatch.setattr(boot, "_UP", tuple(s._replace(settle=0.2) for s in boot._UP))
-    images, workspace = tmp_path / "images", tmp_path / "work"
+     "no login prompt and no error on its consoles within 3 s"),
+    (screen_sector(b"test login:"), Verdict.BOOTED,
+     "login prompt (on the screen): test login:"),
+    (screen_sector(b"(initramfs)"), Verdict.NOT_BOOTED,
+     "the initramfs ended in a shell (on the screen): (initramfs)"),
+    (boot_sector(b"hello", PANICS), Verdict.NOT_BOOTED,
+     "the guest's kernel reported that it panicked"),
+    (boot_sector(b"hello", RESET), Verdict.NOT_BOOTED,
+     "the guest reset itself more than 3 times: it goes round in circles"),
+    (boot_sector(b"hello", TRIPLE_FAULT), Verdict.NOT_BOOTED,
+     "the guest reset itself more than 3 times: it goes round in circles"),
+    (boot_sector(b"hello", POWERS_OFF), Verdict.NOT_PROVEN,
+     "the guest powered off before a login prompt"),
+], ids=["booted", "panic", "empty", "mute", "screen up", "screen down", "pvpanic", "resets",
+        "triple fault", "power off"])
+def test_boot(tmp_path: Path, sector: bytes, verdict: Verdict, reason: str) -> None:
+    images, workspace, picture = tmp_path / "images", tmp_path / "work", tmp_path / "screen.png"
     images.mkdir()
     workspace.mkdir()
     machine = guest(images, sector)
     before = machine.disks[0].path.read_bytes()
-    it = boot.boot(machine, kvm=False, workspace=workspace,
-                   timeout=1 if verdict is Verdict.NOT_PROVEN else 30)
+    mute = reason.startswith("no login prompt")
+    it = boot.boot(machine, kvm=False, workspace=workspace, timeout=3 if mute else 60,
+                   screenshot=picture)
     assert (it.verdict, it.reason) == (verdict, reason)
-    assert it.root_device == ("/dev/sda1" if verdict is Verdict.BOOTED else "")
+    assert it.root_device == ("/dev/sda1" if b"EXT4" in sector else "")
+    assert (it.resets > 3) == ("circles" in reason)
+    assert it.seconds < 50
     assert machine.disks[0].path.read_bytes() == before
     assert not list(workspace.iterdir())
     assert not qemu_processes()
+    assert (it.screenshot == picture) == picture.exists()
+    if mute or "screen" in reason or "panicked" in reason:
+        assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 @needs_qemu
-def test_a_guest_that_resets_is_not_proven(tmp_path: Path) -> None:
-    machine = guest(tmp_path, boot_sector(b"\r\nhello\r\n", RESET))
-    it = boot.boot(machine, kvm=False, workspace=tmp_path, timeout=30)
-    assert (it.verdict, it.reason) == (
-        Verdict.NOT_PROVEN, "the guest reset itself or powered off before a login prompt")
+@pytest.mark.usefixtures("quick")
+@pytest.mark.skipif(host.ovmf("x86_64") is None, reason="there is no UEFI firmware")
+def test_uefi(tmp_path: Path) -> None:
+    machine = replace(guest(tmp_path, b""), firmware=Firmware.UEFI, machine_type="q35", memory=256,
+                      bus=Bus.SATA)
+    it = here.boot(machine, workspace=tmp_path, timeout=120)
+    assert (it.verdict, it.bus) == (Verdict.NOT_BOOTED, Bus.SATA)
+    assert it.reason.startswith("the firmware found nothing to boot: ")
+
+
+@needs_qemu
+def test_what_a_boot_loader_writes_proves_nothing(tmp_path: Path) -> None:
+    machine = guest(tmp_path, boot_sector(b"hello", WRITES))
+    it = boot.boot(machine, kvm=False, workspace=tmp_path, timeout=10)
+    assert it.verdict is Verdict.NOT_PROVEN
+    assert (it.disk.writes, it.disk.written) == (1, 512)
 
 
 @needs_qemu
@@ -246,6 +369,18 @@ def test_qemu_is_gone_after_an_interruption(tmp_path: Path) -> None:
         boot.boot(guest(tmp_path, b""), kvm=False, workspace=tmp_path, on_line=interrupt)
     assert not qemu_processes()
     assert [path.suffix for path in tmp_path.iterdir()] == [".raw"]
+
+
+@needs_qemu
+def test_the_picture_outlives_an_interruption(tmp_path: Path) -> None:
+    def interrupt(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        boot.boot(guest(tmp_path, screen_sector(b"hello")), kvm=False, workspace=tmp_path,
+                  on_look=interrupt, screenshot=tmp_path / "screen.png")
+    assert not qemu_processes()
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".png", ".raw"]
 
 
 def test_no_qemu_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
