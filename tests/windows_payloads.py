@@ -207,6 +207,7 @@ Files = 12
 %Maker% = Models,{decoration}
 [Models.{decoration}]
 "Test controller" = Install, PCI\\VEN_1AF4&DEV_1001&SUBSYS_00021AF4&REV_00
+"Test controller" = Install, PCI\\VEN_1AF4&DEV_1042&SUBSYS_11001AF4&REV_01
 [Files]
 {listed}
 [Install]
