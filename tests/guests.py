@@ -155,6 +155,7 @@ COMPRESS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 FILE, FOLDER, LINK = stat.S_IFREG | 0o644, stat.S_IFDIR | 0o755, stat.S_IFLNK | 0o777
+PROGRAM = stat.S_IFREG | 0o755
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +190,8 @@ def tree(files: Mapping[str, bytes], links: Mapping[str, str] | None = None) -> 
                for depth in range(1, name.count("/") + 1)} - set(links)
     return [*(Record(name, b"", FOLDER) for name in sorted(folders)),
             *(Record(name, target.encode(), LINK) for name, target in links.items()),
-            *(Record(name, content) for name, content in files.items())]
+            *(Record(name, content, PROGRAM if name == "init" else FILE)
+              for name, content in files.items())]
 
 
 MICROCODE = cpio(tree({"kernel/x86/microcode/GenuineIntel.bin": b"\x01" * 1000}))
