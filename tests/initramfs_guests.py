@@ -51,7 +51,7 @@ def _dracut(systemd: bool) -> Callable[[Inside], Files]:
             "usr/lib/dracut/dracut-059-4": b"dracut-059-4\n",
             "usr/lib/dracut-lib.sh": b"getcmdline() {\n    for _i in /etc/cmdline.d/*.conf; do\n",
             "usr/lib/dracut/hooks/cmdline/01-parse-kernel.sh":
-                b'for i in $(getargs rd.driver.pre -d rdloaddriver=); do\n    modprobe "$i"\ndone\n',
+                b'for i in $(getargs rd.driver.pre -d rdloaddriver=); do modprobe $i; done\n',
             "etc/cmdline.d/95resume.conf": f" resume={about.swap}\n".encode(),
             "usr/lib/dracut/hooks/initqueue/finished/devexists-x.sh":
                 f'[ -e "{about.swap}" ]\n'.encode() if about.swap.startswith("/dev/") else b"",

@@ -40,7 +40,8 @@ def detect(reader: Reader) -> bool:
 
 
 def built(initramfs: Initramfs) -> bool:
-    return any(map(initramfs.has, ("usr/lib/dracut", "lib/dracut", "var/lib/dracut")))
+    return any(map(initramfs.has, ("usr/lib/dracut", "lib/dracut", "var/lib/dracut",
+                                   "lib/dracut-lib.sh")))  # the last for Red Hat 6
 
 
 # --- its configuration ----------------------------------------------------------------------------

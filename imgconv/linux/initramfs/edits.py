@@ -50,6 +50,14 @@ def text(initramfs: Initramfs, name: str) -> str:
     return content.decode("utf-8", "surrogateescape")
 
 
+def script(initramfs: Initramfs) -> str:
+    """The text of /init where that is a script, else ""."""
+    entry = initramfs.entries.get(initramfs.resolve("init"))
+    if entry is None or bytes(entry.data[:2]) != b"#!":
+        return ""
+    return text(initramfs, "init")
+
+
 def devices(text: str, renamer: Renamer) -> str:
     """`text` with every /dev/... that is one of the guest's disks renamed, by device name: most of
     what reads these files knows no UUID=."""

@@ -99,8 +99,8 @@ def persist(reader: Reader, renamer: Renamer, drivers: Sequence[str]) -> tuple[W
 
 
 def _shell_is_init(initramfs: Initramfs) -> bool:
-    init = edits.text(initramfs, "init") if not systemd.is_init(initramfs) else ""
-    return init.startswith("#!") and "/config" in init and "MODULES" in init
+    init = edits.script(initramfs)
+    return "/config" in init and "MODULES" in init
 
 
 def _inside(text: str) -> re.Match[str] | None:

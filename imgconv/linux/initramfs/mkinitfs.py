@@ -41,7 +41,7 @@ def detect(reader: Reader) -> bool:
 
 
 def built(initramfs: Initramfs) -> bool:
-    return initramfs.has("sbin/nlplug-findfs") or "Alpine Init" in edits.text(initramfs, "init")
+    return initramfs.has("sbin/nlplug-findfs") or "Alpine Init" in edits.script(initramfs)
 
 
 def persist(reader: Reader, renamer: Renamer, drivers: Sequence[str]) -> tuple[WriteFile, ...]:
@@ -78,7 +78,7 @@ def _with_features(text: str, wanted: Sequence[str]) -> str:
 
 
 def loads(initramfs: Initramfs, driver: str) -> str | None:
-    if "/etc/modules" not in edits.text(initramfs, "init"):
+    if "/etc/modules" not in edits.script(initramfs):
         return None
     return "/etc/modules" if driver in edits.listed(edits.text(initramfs, "etc/modules")) else None
 

@@ -39,7 +39,7 @@ _NAMED = re.compile(r"^(?P<key>[ \t]*(?:resume|mkrootdev)[ \t](?:.*[ \t])?)(?P<d
 
 def _insmods(initramfs: Initramfs) -> list[str]:
     found: list[str] = []
-    for line in edits.text(initramfs, "init").split("\n"):
+    for line in edits.script(initramfs).split("\n"):
         if _TOO_LATE.match(line):
             break
         if match := _INSMOD.match(line):
@@ -56,7 +56,7 @@ def detect(reader: Reader) -> bool:
 
 
 def built(initramfs: Initramfs) -> bool:
-    return re.match(r"#! ?/bin/nash\b", edits.text(initramfs, "init")) is not None
+    return re.match(r"#! ?/bin/nash\b", edits.script(initramfs)) is not None
 
 
 def persist(reader: Reader, renamer: Renamer, drivers: Sequence[str]) -> tuple[WriteFile, ...]:
@@ -88,7 +88,7 @@ def _renamed(text: str, renamer: Renamer) -> str:
 
 def additions(initramfs: Initramfs, renamer: Renamer,
               drivers: Sequence[str]) -> Mapping[str, bytes]:
-    before = edits.text(initramfs, "init")
+    before = edits.script(initramfs)
     after = _renamed(before, renamer)
     have = set(map(module_name, _insmods(initramfs)))
     missing = [driver for driver in drivers if driver not in have]
@@ -107,9 +107,10 @@ def _with_insmods(text: str, modules: Sequence[str]) -> str:
         raise HostileInput("nash's /init loads no modules and makes no device nodes")
     added = [line for name in modules for line in (f'echo "Loading {name}.ko module"\n',
                                                    f"insmod {_LISTED.place(name)} \n")]
-    if any(row.split()[:1] == ["mkblkdevs"] for row in rows):
-        added.append("mkblkdevs\n")
     at = places[-1] + 1
+    makes_nodes = [row.split()[:1] == ["mkblkdevs"] for row in rows]
+    if any(makes_nodes) and not any(makes_nodes[at:]):
+        added.append("mkblkdevs\n")
     return "".join([*rows[:at], *added, *rows[at:]])
 
 

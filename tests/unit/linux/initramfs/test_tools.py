@@ -104,7 +104,7 @@ def test_the_image_tells_what_made_it(tool: str) -> None:
     inspection = replace(inspection, os=LinuxOs("unheard-of", "Unheard Of 1"))
     made = initramfs.tool_of(guest, initramfs.read(guest, (INITRD,)))
     assert made is not None
-    assert made.NAME == NAMES.get(tool, tool)
+    assert NAMES.get(tool, tool) == made.NAME
     plan = pipeline.planned(guest, inspection, SPLICE)
     pipeline.apply(guest, plan)
     findings = pipeline.verified(guest, inspection, SPLICE, plan)
