@@ -144,8 +144,8 @@ def built(initramfs: Initramfs) -> bool:
 def _with_modules(text: str, drivers: Sequence[str]) -> str:
     matches = list(_SETTING.finditer(text))
     if not matches:
-        return text + ("" if not text or text.endswith("\n") else "\n") + (
-            f"modules_force_load: {','.join(drivers)}\n" if drivers else "")
+        return edits.appended(text,
+                              f"modules_force_load: {','.join(drivers)}\n" if drivers else "")
     last = matches[-1]
     words = [word.strip() for word in last["value"].split(",") if word.strip()]
     missing = [driver for driver in drivers if driver not in map(normalise, words)]

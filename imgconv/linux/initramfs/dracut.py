@@ -30,7 +30,8 @@ _OURS = f"{_CONF_D}/imgconv.conf"
 _VENDOR_D = ("/usr/lib/dracut/dracut.conf.d",)
 
 _SETTING = re.compile(r"^[ \t]*(?P<key>\w+)\+?=(?P<quote>[\"']?)(?P<value>[^\"'\n]*)", re.MULTILINE)
-_OMIT = re.compile(r"^(?P<key>[ \t]*omit_drivers\+?=[\"']?)(?P<value>[^\"'\n]*)", re.MULTILINE)
+_OMIT = re.compile(r"^[ \t]*omit_drivers\+?=.*", re.MULTILINE)
+_WORD = re.compile(r"(?<![\w-])(?P<word>[\w-]+)(?![\w-]) ?")
 _WITH_DEVICES = re.compile(r"[ \t]*(?:add_device|host_devs|kernel_cmdline|fstab_lines)\+?=")
 _CMDLINE = "etc/cmdline.d/20-imgconv.conf"
 
@@ -54,17 +55,16 @@ def _conf_files(reader: Reader) -> tuple[str, ...]:
     return (*vendor, _CONF, *(f"{_CONF_D}/{name}" for name in own))
 
 
-def _added(reader: Reader) -> set[str]:
-    return {normalise(word) for path in _conf_files(reader)
-            for match in _SETTING.finditer(read_text(reader, path) or "")
+def _added(text: str) -> set[str]:
+    return {normalise(word) for match in _SETTING.finditer(text)
             if match["key"] in ("add_drivers", "force_drivers")
             for word in match["value"].split()}
 
 
 def _mended(text: str, renamer: Renamer, drivers: Sequence[str]) -> str:
     """No driver is left out, and devices have their new names."""
-    text = _OMIT.sub(lambda match: match["key"] + " ".join(
-        word for word in match["value"].split(" ") if normalise(word) not in drivers), text)
+    text = _OMIT.sub(lambda line: _WORD.sub(
+        lambda word: "" if normalise(word["word"]) in drivers else word[0], line[0]), text)
     return "".join(edits.devices(line, renamer) if _WITH_DEVICES.match(line) else line
                    for line in lines(text))
 
@@ -72,20 +72,22 @@ def _mended(text: str, renamer: Renamer, drivers: Sequence[str]) -> str:
 def persist(reader: Reader, renamer: Renamer, drivers: Sequence[str]) -> tuple[WriteFile, ...]:
     """A generic image has the drivers anyway, but one made for this host (hostonly) has them only
     once it has been made on the new bus, and settings may change."""
-    missing = [driver for driver in drivers if driver not in _added(reader)]
-    line = f'add_drivers+=" {" ".join(missing)} "\n'
+    paths = _conf_files(reader)
     # dracut of Red Hat 6 may have no folder of fragments.
     ours = _OURS if reader.is_dir(_CONF_D) or reader.size(_CONF) is None else _CONF
-    paths = [path for path in _conf_files(reader) if path.startswith("/etc/")]
+    elsewhere = {driver for path in paths if path != ours
+                 for driver in _added(read_text(reader, path) or "")}
+
+    def added(text: str) -> str:
+        text = _mended(text, renamer, drivers)
+        have = elsewhere | _added(text)
+        missing = [driver for driver in drivers if driver not in have]
+        return edits.appended(text, f'add_drivers+=" {" ".join(missing)} "\n' if missing else "")
+
     changes: list[WriteFile] = []
-    for path in dict.fromkeys((*paths, ours)):
-        def transform(text: str, own: bool = path == ours) -> str:
-            text = _mended(text, renamer, drivers)
-            if not own or not missing:
-                return text
-            return text + ("" if not text or text.endswith("\n") else "\n") + line
-        changes += (edits.put(reader, path, transform) if path == ours
-                    else edit(reader, path, transform, edits.WHY))
+    for path in dict.fromkeys((*(path for path in paths if path.startswith("/etc/")), ours)):
+        changes += edits.put(reader, path, added) if path == ours else edit(
+            reader, path, lambda text: _mended(text, renamer, drivers), edits.WHY)
     return tuple(changes)
 
 

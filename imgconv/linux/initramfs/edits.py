@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 
-from imgconv.errors import HostileInput
+from imgconv.errors import HostileInput, ImgconvError
 from imgconv.guest.protocols import Reader, read_text, to_bytes
 from imgconv.linux.device_names import Renamer
 from imgconv.linux.initramfs.cpio import Initramfs
@@ -72,19 +72,33 @@ def listed(text: str, comments: str = "#") -> set[str]:
 
 def with_lines(text: str, modules: Sequence[str]) -> str:
     """Such a list with those of `modules` added that are missing."""
-    missing = [name for name in modules if name not in listed(text)]
-    if missing and text and not text.endswith("\n"):
+    return appended(text, "".join(f"{name}\n" for name in modules if name not in listed(text)))
+
+
+def appended(text: str, added: str) -> str:
+    """`text` with lines `added` at its end, which no backslash there draws into the last one."""
+    if not added:
+        return text
+    if text.endswith("\\"):
         text += "\n"
-    return text + "".join(f"{name}\n" for name in missing)
+    if text.endswith("\\\n") or (text and not text.endswith("\n")):
+        text += "\n"
+    return text + added
 
 
 def put(reader: Reader, path: str, transform: Callable[[str], str],
         why: str = WHY) -> tuple[WriteFile, ...]:
-    """Like `linux.edit.edit`, but a missing file is made ("" is its text before)."""
+    """Like `linux.edit.edit`, but a missing file is made ("" is its text before).
+
+    Raises ImgconvError when the change would not be seen in the changed file.
+    """
     before = read_text(reader, path)
     after = transform(before or "")
     if after == (before or ""):
         return ()
+    if transform(after) != after:
+        raise ImgconvError(f"{path} is written in a way that imgconv cannot add to",
+                           hint="mend it in the guest: it may lack a bracket or a quote")
     return (WriteFile(path, to_bytes(after), None if before is None else to_bytes(before), why),)
 
 

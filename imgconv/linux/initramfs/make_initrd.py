@@ -42,10 +42,7 @@ def _with_modules(text: str, renamer: Renamer, drivers: Sequence[str]) -> str:
     have = {normalise(word) for match in _SETTING.finditer(text.replace("\\\n", " "))
             for word in match["value"].partition("#")[0].split()}
     missing = [driver for driver in drivers if driver not in have]
-    if not missing:
-        return text
-    return text + ("" if not text or text.endswith("\n") else "\n") + (
-        f"MODULES_TRY_ADD += {' '.join(missing)}\n")
+    return edits.appended(text, f"MODULES_TRY_ADD += {' '.join(missing)}\n" if missing else "")
 
 
 def persist(reader: Reader, renamer: Renamer, drivers: Sequence[str]) -> tuple[WriteFile, ...]:

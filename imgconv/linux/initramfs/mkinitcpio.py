@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from imgconv.errors import ImgconvError
 from imgconv.guest.protocols import Reader, read_text
 from imgconv.linux.device_names import Renamer
 from imgconv.linux.initramfs import edits, systemd
@@ -70,8 +71,7 @@ def _with_modules(text: str, drivers: Sequence[str]) -> str:
     if (match := list(_STRING.finditer(text))[-1:]) and "MODULES=(" not in text:
         value = " ".join([*match[0]["value"].split(), *missing])
         return text[:match[0].start("value")] + value + text[match[0].end("value"):]
-    return (text + ("" if not text or text.endswith("\n") else "\n")
-            + f"MODULES+=({' '.join(missing)})\n")
+    return edits.appended(text, f"MODULES+=({' '.join(missing)})\n")
 
 
 def persist(reader: Reader, renamer: Renamer, drivers: Sequence[str]) -> tuple[WriteFile, ...]:
@@ -88,10 +88,13 @@ def persist(reader: Reader, renamer: Renamer, drivers: Sequence[str]) -> tuple[W
     main = _with_modules(read_text(reader, _CONF) or "", drivers)
     drop_ins = [read_text(reader, f"{_CONF_D}/{name}") or "" for name in reader.names(_CONF_D)
                 if name.endswith(".conf")]
-    missing = [driver for driver in drivers if driver not in _modules([main, *drop_ins])]
-    if missing:
-        changes += edits.put(reader, _OVERRIDE,
-                             lambda text: text + f"MODULES+=({' '.join(missing)})\n")
+    if any(driver not in _modules([main, *drop_ins]) for driver in drivers):
+        # The other drop-ins may add some of them, or not, when they change.
+        override = edits.put(reader, _OVERRIDE, lambda text: _with_modules(text, drivers))
+        if not override:
+            raise ImgconvError(f"a file behind {_OVERRIDE} sets MODULES again",
+                               hint=f"add MODULES+=({' '.join(drivers)}) there, in the guest")
+        changes += override
     return tuple(changes)
 
 

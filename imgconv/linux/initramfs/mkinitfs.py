@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from imgconv.guest.protocols import Reader, read_text
+from imgconv.guest.protocols import Reader
 from imgconv.linux.device_names import Renamer
 from imgconv.linux.initramfs import edits
 from imgconv.linux.initramfs.cpio import Initramfs
@@ -56,10 +56,8 @@ def persist(reader: Reader, renamer: Renamer, drivers: Sequence[str]) -> tuple[W
             wanted.append(feature)
     changes: list[WriteFile] = []
     if places:
-        have = (read_text(reader, _OURS) or "").split("\n")
-        missing = [place for place in dict.fromkeys(places) if place not in have]
-        changes += edits.put(reader, _OURS,
-                             lambda text: text + "".join(f"{place}\n" for place in missing))
+        changes += edits.put(reader, _OURS, lambda text: edits.appended(text, "".join(
+            f"{place}\n" for place in dict.fromkeys(places) if place not in text.split("\n"))))
     changes += edits.put(reader, _CONF, lambda text: _with_features(text, wanted))
     return tuple(changes)
 
@@ -67,8 +65,7 @@ def persist(reader: Reader, renamer: Renamer, drivers: Sequence[str]) -> tuple[W
 def _with_features(text: str, wanted: Sequence[str]) -> str:
     matches = list(_SETTING.finditer(text))
     if not matches:
-        return text + ("" if not text or text.endswith("\n") else "\n") + (
-            f'features="base {" ".join(wanted)}"\n' if wanted else "")
+        return edits.appended(text, f'features="base {" ".join(wanted)}"\n' if wanted else "")
     last = matches[-1]
     missing = [feature for feature in wanted if feature not in last["value"].split()]
     if not missing:

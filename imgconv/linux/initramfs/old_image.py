@@ -15,12 +15,12 @@ _MAGICS = {"ext2": (1080, b"\x53\xef"), "cramfs": (0, b"\x45\x3d\xcd\x28"),
            "romfs": (0, b"-rom1fs-"), "squashfs": (0, b"hsqs"), "minix": (1040, b"\x8f\x13")}
 
 
-def kind(content: bytes) -> str:
+def kind(content: bytes, limit: int = compression.LIMIT) -> str:
     """The filesystem that the image `content`, compressed or not, is; "" when it is none."""
     if found := _magic(content):
         return found
     try:
-        _, data, _ = compression.decompress(memoryview(content), compression.LIMIT)
+        _, data, _ = compression.decompress(memoryview(content), limit)
     except ImgconvError:
         return ""
     return _magic(data)

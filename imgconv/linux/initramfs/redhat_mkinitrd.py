@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from imgconv.errors import HostileInput
-from imgconv.guest.protocols import Reader, read_text
+from imgconv.guest.protocols import Reader
 from imgconv.linux.device_names import Renamer
 from imgconv.linux.edit import lines
 from imgconv.linux.initramfs import edits
@@ -61,15 +61,17 @@ def built(initramfs: Initramfs) -> bool:
 
 def persist(reader: Reader, renamer: Renamer, drivers: Sequence[str]) -> tuple[WriteFile, ...]:
     """mkinitrd takes in every module that is called scsi_hostadapter, in this file's order."""
-    found = list(_ALIAS.finditer(read_text(reader, _CONF) or ""))
+    return edits.put(reader, _CONF, lambda text: _with_aliases(text, drivers))
+
+
+def _with_aliases(text: str, drivers: Sequence[str]) -> str:
+    found = list(_ALIAS.finditer(text))
     missing = [driver for driver in drivers
                if driver not in (normalise(match["module"]) for match in found)]
     used = {int(match["number"] or 0) for match in found}
     free = (number for number in range(len(used) + len(missing) + 1) if number not in used)
-    added = "".join(f"alias scsi_hostadapter{number or ''} {driver}\n"
-                    for driver, number in zip(missing, free, strict=False))
-    return edits.put(reader, _CONF, lambda text: text + (
-        "" if not text or text.endswith("\n") or not added else "\n") + added)
+    return edits.appended(text, "".join(f"alias scsi_hostadapter{number or ''} {driver}\n"
+                                        for driver, number in zip(missing, free, strict=False)))
 
 
 def loads(initramfs: Initramfs, driver: str) -> str | None:

@@ -50,8 +50,8 @@ def _words(text: str, names: Sequence[str]) -> str:
 def _with_modules(text: str, drivers: Sequence[str]) -> str:
     matches = list(_SETTING.finditer(text))
     if not matches:
-        return text + ("" if not text or text.endswith("\n") else "\n") + (
-            f'INITRD_MODULES="{" ".join(drivers)}"\n' if drivers else "")
+        return edits.appended(text,
+                              f'INITRD_MODULES="{" ".join(drivers)}"\n' if drivers else "")
     last = matches[-1]
     value = _words(last["value"], drivers)
     if value == " ".join(last["value"].split()):

@@ -50,8 +50,8 @@ def _with_modules(text: str, drivers: Sequence[str]) -> str:
     """The file is read by a shell, and need not exist."""
     matches = list(_SETTING.finditer(text))
     if not matches:
-        return text + ("" if not text or text.endswith("\n") else "\n") + (
-            f'INCLUDE_MODULES="{",".join(drivers)}"\n' if drivers else "")
+        return edits.appended(text,
+                              f'INCLUDE_MODULES="{",".join(drivers)}"\n' if drivers else "")
     last = matches[-1]
     words = [word for word in last["value"].split(",") if word]
     missing = [driver for driver in drivers if driver not in map(normalise, words)]

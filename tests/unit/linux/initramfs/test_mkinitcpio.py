@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from imgconv.errors import ImgconvError
 from imgconv.linux.device_names import Renamer
 from imgconv.linux.initramfs import mkinitcpio
 from imgconv.model import Bus, Names
@@ -32,7 +33,7 @@ BOTH = "MODULES+=(virtio_pci virtio_blk)\n"
     ({CONF: "MODULES=()\n", "/etc/mkinitcpio.conf.d/a.conf": "MODULES=(ext4)\n"},
      {CONF: "MODULES=()\n" + BOTH, ZZ: BOTH}),
     ({CONF: "MODULES=(virtio_pci virtio_blk)\n", "/etc/mkinitcpio.conf.d/a.conf":
-      "MODULES=(virtio_blk)\n"}, {ZZ: "MODULES+=(virtio_pci)\n"}),
+      "MODULES=(virtio_blk)\n"}, {ZZ: BOTH}),
     ({CONF: BOTH, "/etc/mkinitcpio.conf.d/ignored.txt": "MODULES=()\n"}, {}),
     # A preset may name a file of its own.
     ({CONF: BOTH, "/etc/mk-lts.conf": "MODULES=()\n", "/etc/mkinitcpio.d/lts.preset":
@@ -46,3 +47,11 @@ def test_persist(files: dict[str, str], after: dict[str, str]) -> None:
     for change in changes:
         guest.write(change.path, change.content, change.mode)
     assert mkinitcpio.persist(guest, RENAMER, DRIVERS) == ()
+
+
+@pytest.mark.parametrize(("files", "message"), [
+    ({CONF: "MODULES+=("}, "written in a way"),
+    ({CONF: BOTH, ZZ: BOTH, "/etc/mkinitcpio.conf.d/zzz.conf": "MODULES=()\n"}, "sets MODULES")])
+def test_what_cannot_be_added_to_is_said(files: dict[str, str], message: str) -> None:
+    with pytest.raises(ImgconvError, match=message):
+        mkinitcpio.persist(FakeGuest({"/usr/bin/mkinitcpio": "", **files}), RENAMER, DRIVERS)
