@@ -6,12 +6,14 @@ import hashlib
 import re
 from pathlib import Path
 
+from imgconv import osinfo
 from imgconv.errors import CannotConvert, UsageError
 from imgconv.model import (
     Bus,
     Capabilities,
     Disk,
     Firmware,
+    Hardware,
     Inspection,
     Machine,
     Nic,
@@ -20,6 +22,8 @@ from imgconv.model import (
 
 DEFAULT_MEMORY = 2048
 DEFAULT_CPUS = 2
+#: More need an interrupt remapper, which the machine has not: an APIC's number has 8 bits.
+MAX_CPUS = 255
 #: Windows 10 and newer hardly move with 2 GiB, and 11 asks for so much.
 WINDOWS_MEMORY = 4096
 
@@ -57,6 +61,11 @@ _FIRST_WINDOWS_WITH_XHCI = (6, 2)
 #: The first build that wants a TPM 2.0: Windows 11. Server 2022 (20348) does not; 2025 can use one.
 _FIRST_BUILD_WITH_TPM = 22000
 
+_UNKNOWN = Hardware()
+
+#: A word for Windows in the names that hypervisors have for systems, and none for Darwin.
+_WINDOWS_WORD = re.compile(r"(?<!dar)win", re.IGNORECASE)
+
 #: Linux takes 15 bytes for an interface's name; the characters are those QEMU's option syntax and
 #: every tool for bridges leave alone.
 _BRIDGE = re.compile(r"bridge=[A-Za-z0-9_.:-]{1,15}")
@@ -73,6 +82,8 @@ def choose(
     cpus: int | None = None,
     localtime: bool | None = None,
     secure_boot: bool = False,
+    hardware: Hardware | None = None,
+    facts: osinfo.Facts | None = None,
 ) -> Machine:
     """The machine for a guest that can drive what `capabilities` says.
 
@@ -80,6 +91,10 @@ def choose(
     bridge=NAME; `memory` is in MiB; None means the default. `localtime` says whether the guest
     keeps local time in the hardware's clock; None means what its kind does when nobody changed it.
     `secure_boot` is for a guest that is known to start so; where no machine can, it is a note.
+    `hardware` is what the guest ran on before: its memory, processors (all on one socket), network
+    cards, Secure Boot and TPM are carried over where the arguments do not say otherwise; where it
+    contradicts what was found on the disks, the disks are believed, and a note says so.
+    `facts` are what libosinfo knows of the guest's system; they go before the rules here.
     Raises UsageError for a wrong `net`, `memory` or `cpus`, CannotConvert for an architecture, a
     bus or a number of disks that no machine has.
     """
@@ -87,10 +102,14 @@ def choose(
     bus = capabilities.block
     _check_disks(bus, inspection.arch, disks)
     disks = tuple(Disk(disk.path.absolute(), disk.format) for disk in disks)
-    machine_type = _machine_type(inspection, capabilities)
-    model = "virtio-net-pci" if capabilities.net else _fallback_nic(inspection, machine_type)
+    machine_type = _machine_type(inspection, capabilities, facts)
+    before = hardware or _UNKNOWN
+    nics = _nics(inspection, capabilities, machine_type, net, disks[0].path, hardware)
+    _check_slots(bus, disks, nics)
     windows = isinstance(inspection.os, WindowsOs)
-    tpm = _wants_tpm(inspection, machine_type)
+    wants_tpm = _wants_tpm(inspection, machine_type)
+    tpm = wants_tpm or (before.tpm and _can_tpm(inspection, machine_type))
+    secure_boot = secure_boot or before.secure_boot
     secure = secure_boot and _can_secure_boot(inspection, machine_type)
     return Machine(
         name=_printable(name),
@@ -100,15 +119,17 @@ def choose(
         # The best CPU that the accelerator has; the emitter knows its name. Fixed models are the
         # wrong choice at both ends: EL9 does not start below x86-64-v2.
         cpu="max",
-        cpus=cpus or DEFAULT_CPUS,
-        memory=memory or _default_memory(inspection),
+        cpus=cpus or min(before.cpus, MAX_CPUS) or DEFAULT_CPUS,
+        memory=(memory or before.memory
+                or max(_default_memory(inspection), facts.memory if facts else 0)),
         bus=bus,
         disks=disks,
-        nics=(Nic(model, net, mac_address(disks[0].path)),),
+        nics=nics,
         rng=capabilities.rng,
         balloon=capabilities.balloon,
         localtime=windows if localtime is None else localtime,
-        notes=_notes(capabilities, model) + _secure_boot_notes(secure_boot, secure, tpm),
+        notes=(_notes(capabilities, nics) + _secure_boot_notes(secure_boot, secure, wants_tpm)
+               + _hardware_notes(inspection, before, disks, tpm, cpus)),
         hyperv=_hyperv(inspection),
         # Windows prefers it to all but Hyper-V's clock, and an emulated one is slow; virt-install
         # leaves it out as well.
@@ -117,6 +138,7 @@ def choose(
         tablet=_tablet(inspection, machine_type) if windows else "",
         tpm=tpm,
         secure_boot=secure,
+        os=osinfo.short_id(inspection.os),
     )
 
 
@@ -137,7 +159,26 @@ def mac_address(disk: Path) -> str:
     return "52:54:00:" + ":".join(f"{byte:02x}" for byte in digest[:3])
 
 
-def _machine_type(inspection: Inspection, capabilities: Capabilities) -> str:
+def _nics(inspection: Inspection, capabilities: Capabilities, machine_type: str, net: str,
+          disk: Path, hardware: Hardware | None) -> tuple[Nic, ...]:
+    """As many network cards as before, with their addresses; one where that is not known.
+
+    What is no virtio card stays what it was, if QEMU has it: the guest has a driver for that.
+    """
+    before = (Nic(""),) if hardware is None else hardware.nics
+    found: list[Nic] = []
+    for index, nic in enumerate(before):
+        old = "" if nic.model == "virtio-net-pci" else nic.model
+        model = ("virtio-net-pci" if capabilities.net
+                 else old or _fallback_nic(inspection, machine_type))
+        mac = "" if any(nic.mac == other.mac for other in found) else nic.mac
+        own = mac_address(disk if index == 0 else disk.with_name(f"{disk.name}#{index}"))
+        found.append(Nic(model, net, mac or own))
+    return tuple(found)
+
+
+def _machine_type(inspection: Inspection, capabilities: Capabilities,
+                  facts: osinfo.Facts | None) -> str:
     """QEMU's machine type: `pc` (i440fx) has the IDE, `q35` the SATA, `virt` is what ARM has."""
     if inspection.arch == "aarch64":
         return "virt"
@@ -146,7 +187,18 @@ def _machine_type(inspection: Inspection, capabilities: Capabilities) -> str:
     if capabilities.block is Bus.SATA:
         return "q35"
     legacy = not capabilities.virtio_1_0 or _windows_before(inspection, _FIRST_WINDOWS_ON_Q35)
-    return "pc" if legacy else "q35"
+    return "pc" if legacy or _known_older(inspection, facts) else "q35"
+
+
+def _known_older(inspection: Inspection, facts: osinfo.Facts | None) -> bool:
+    """Whether libosinfo knows this Linux to be older than q35 or virtio 1.0.
+
+    Windows' virtio drivers are not its own, so the database cannot know them; and UEFI is at home
+    on q35.
+    """
+    return (facts is not None and not (facts.q35 and facts.virtio_1_0)
+            and not isinstance(inspection.os, WindowsOs)
+            and inspection.firmware is Firmware.BIOS)
 
 
 def _fallback_nic(inspection: Inspection, machine_type: str) -> str:
@@ -203,6 +255,36 @@ def _can_secure_boot(inspection: Inspection, machine_type: str) -> bool:
             and machine_type == "q35")
 
 
+def _can_tpm(inspection: Inspection, machine_type: str) -> bool:
+    """Whether the machine can have a TPM 2.0, for which a BIOS has no interface."""
+    return inspection.firmware is Firmware.UEFI and machine_type == "q35"
+
+
+def _hardware_notes(inspection: Inspection, before: Hardware, disks: tuple[Disk, ...], tpm: bool,
+                    cpus: int | None) -> tuple[str, ...]:
+    """What of the source's hardware is not carried over, or does not fit the disks."""
+    notes = list(before.notes)
+    if before.firmware not in (None, inspection.firmware):
+        notes.append(f"the source's description says {str(before.firmware).upper()}, but the disk "
+                     f"starts by {inspection.firmware.upper()}: the machine has what the disk "
+                     "wants")
+    if before.tpm:
+        notes.append("the machine's TPM is new: what the guest had sealed in the old one "
+                     "(BitLocker) wants its recovery key" if tpm else
+                     "there is no TPM: it needs UEFI on a q35 machine")
+    if before.cpus > MAX_CPUS and not cpus:
+        notes.append(f"the source had {before.cpus} processors, of which the machine has "
+                     f"{MAX_CPUS}")
+    if before.disks and len(before.disks) != len(disks):
+        notes.append(f"the source's description has {len(before.disks)} disk(s), and the machine "
+                     f"{len(disks)}")
+    windows = isinstance(inspection.os, WindowsOs)
+    if before.os and windows != bool(_WINDOWS_WORD.search(before.os)):
+        notes.append(f"the source's description is of another system ({_printable(before.os)}): is "
+                     "it the right one?")
+    return tuple(notes)
+
+
 def _secure_boot_notes(wanted: bool, given: bool, tpm: bool) -> tuple[str, ...]:
     if wanted and not given:
         return ("there is no Secure Boot: it needs UEFI on a q35 machine",)
@@ -211,15 +293,18 @@ def _secure_boot_notes(wanted: bool, given: bool, tpm: bool) -> tuple[str, ...]:
     return ()
 
 
-def _notes(capabilities: Capabilities, nic: str) -> tuple[str, ...]:
+def _notes(capabilities: Capabilities, nics: tuple[Nic, ...]) -> tuple[str, ...]:
     notes = []
     if not capabilities.block.is_virtio:
         why = capabilities.reason or "its virtio drivers are not proven"
         notes.append(f"the disk stays on {capabilities.block}: {why}")
     elif capabilities.reason:
         notes.append(f"the disk is on {capabilities.block}: {capabilities.reason}")
-    if not capabilities.net:
-        notes.append(f"the network card is an {nic}: the guest has no virtio-net driver")
+    if not nics:
+        notes.append("there is no network card, as the source had none")
+    elif not capabilities.net:
+        models = ", ".join(dict.fromkeys(nic.model for nic in nics))
+        notes.append(f"the network card is an {models}: the guest has no virtio-net driver")
     return tuple(notes)
 
 
@@ -237,6 +322,15 @@ def _check_positive(option: str, value: int | None) -> None:
     if value is not None and value < 1:
         raise UsageError(f"{option} must be at least 1, not {value}",
                          hint=f"leave --{option} out for the default")
+
+
+def _check_slots(bus: Bus, disks: tuple[Disk, ...], nics: tuple[Nic, ...]) -> None:
+    """Each network card takes a slot of the root bus, too, of which one is left for it."""
+    slots = DISK_LIMITS[Bus.VIRTIO_BLK] + 1
+    if (len(disks) if bus is Bus.VIRTIO_BLK else 1) + len(nics) > slots:
+        raise CannotConvert(f"{len(disks)} disks and {len(nics)} network cards are more than the "
+                            f"{slots} devices that the machine takes", hint=(
+                                "--block virtio-scsi takes one place for all disks"))
 
 
 def _check_disks(bus: Bus, arch: str, disks: tuple[Disk, ...]) -> None:

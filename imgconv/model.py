@@ -208,7 +208,19 @@ class DeleteRegistryKey:
     before: tuple[RegistryValue, ...] = ()
 
 
-Change = WriteFile | AppendFile | SetRegistry | DeleteRegistryKey | RunInGuest
+@dataclass(frozen=True, slots=True)
+class PatchDevice:
+    """Replace bytes of a filesystem's own structures, `offset` bytes from the device's beginning,
+    where no filesystem driver could: nothing is mounted meanwhile."""
+
+    device: str
+    offset: int
+    before: bytes
+    after: bytes
+    why: str
+
+
+Change = WriteFile | AppendFile | SetRegistry | DeleteRegistryKey | PatchDevice | RunInGuest
 
 
 def target(change: Change) -> str:
@@ -218,6 +230,8 @@ def target(change: Change) -> str:
             return change.path
         case SetRegistry() | DeleteRegistryKey():
             return f"{change.hive.rpartition('/')[2]}\\{change.key}"
+        case PatchDevice():
+            return f"{change.device} at {change.offset:#x}"
         case RunInGuest():
             return " ".join(change.argv)
 
@@ -284,6 +298,41 @@ class Nic:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceDisk:
+    """A disk as a description names it: `name` is foreign text, and no path until it is checked.
+
+    `format` is QEMU's driver name, "" where it is not said. `obstacle` says why imgconv cannot
+    take the disk from there.
+    """
+
+    name: str
+    format: str = ""
+    obstacle: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """What the machine was made of that the disks come from, as its description says.
+
+    `memory` is in MiB. 0, "" and None are what is not said. `cpus` are all that the guest sees,
+    whatever sockets they were on. A network card without `model` is one that QEMU does not have.
+    `disks` are in the order in which the firmware took them. `os` is the describing program's own
+    word. `notes` are sentences about what is not carried over.
+    """
+
+    name: str = ""
+    memory: int = 0
+    cpus: int = 0
+    firmware: Firmware | None = None
+    secure_boot: bool = False
+    tpm: bool = False
+    nics: tuple[Nic, ...] = ()
+    disks: tuple[SourceDisk, ...] = ()
+    os: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Machine:
     """The virtual machine that fits the guest; `memory` is in MiB, `cpu` is QEMU's model name.
 
@@ -292,7 +341,8 @@ class Machine:
     controller for an absolute pointer, "" for none. `tpm` is one of version 2.0, which a script
     starts if it can; `secure_boot` is firmware that starts only what Microsoft signed.
 
-    `notes` are sentences for the user, such as why the disk is not on virtio.
+    `notes` are sentences for the user, such as why the disk is not on virtio. `os` is libosinfo's
+    short id of the guest's system (`imgconv.osinfo`), "" when that is not known.
     """
 
     name: str
@@ -315,6 +365,7 @@ class Machine:
     tablet: str = ""
     tpm: bool = False
     secure_boot: bool = False
+    os: str = ""
 
 
 @dataclass(frozen=True, slots=True)

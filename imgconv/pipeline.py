@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from imgconv import emit, host, linux, machine, windows
+from imgconv import emit, host, linux, machine, osinfo, source, windows
 from imgconv.disk import commit, formats, lock, overlay, recovery
 from imgconv.errors import ImgconvError, UsageError
 from imgconv.guest import appliance, windows_volumes
@@ -25,11 +25,13 @@ from imgconv.model import (
     DeleteRegistryKey,
     Disk,
     Finding,
+    Hardware,
     Image,
     Inspection,
     Level,
     Machine,
     Options,
+    PatchDevice,
     Plan,
     Report,
     RunInGuest,
@@ -54,6 +56,9 @@ class Job:
     `output` is a file for one disk and an existing folder for several. `net`, `memory` (MiB) and
     `cpus` are for the machine; `force` replaces an existing output; `emit` names emitters.
     `undo` keeps what an undo needs; `state_dir` says where, when it is not beside the disk.
+    `source` is a description of the machine that the disks come from, which names them where
+    `disks` is empty; an appliance (OVA) as the one disk is such a description. `described` fills
+    in `hardware` and `formats` (QEMU's names, in the disks' order, "" for unknown) from it.
     """
 
     disks: tuple[Path, ...]
@@ -70,6 +75,9 @@ class Job:
     cpus: int | None = None
     undo: bool = True
     state_dir: Path | None = None
+    source: Path | None = None
+    hardware: Hardware | None = None
+    formats: tuple[str, ...] = ()
 
     @property
     def writes_sources(self) -> bool:
@@ -83,9 +91,18 @@ def virtio_ize(job: Job, progress: Progress = lambda phase, fraction: None) -> R
     Returns the report, whose `proven` says whether the result was committed (a dry run never is).
     Raises ImgconvError; then the sources are as they were.
     """
-    clock = _Clock(progress)
     emit.check_names(job.emit)
     machine.check(job.net, job.memory, job.cpus)
+    with described(job, progress, unpack=not job.writes_sources) as found:
+        report = _converted(found, progress)
+    # The disks that were unpacked from an appliance are gone by now.
+    return replace(report, images=tuple(
+        image if image.path.exists() else replace(image, path=found.source or image.path)
+        for image in report.images))
+
+
+def _converted(job: Job, progress: Progress) -> Report:
+    clock = _Clock(progress)
     with clock.phase("open"):
         images = open_images(job, writable=job.writes_sources)
         outputs = _outputs(job, images)
@@ -142,7 +159,7 @@ def virtio_ize(job: Job, progress: Progress = lambda phase, fraction: None) -> R
 def fitting_machine(job: Job, progress: Progress) -> Machine:
     """The machine for the guest as it is now: on the old bus unless it is proven ready for the new.
     """
-    with opened(job, progress) as (images, reader, inspection):
+    with described(job, progress) as job, opened(job, progress) as (images, reader, inspection):
         progress("verify", 0.0)
         if _is_windows(inspection):
             capabilities = verify_windows.capabilities(reader, inspection, job.options.block)
@@ -159,8 +176,30 @@ def fitting_machine(job: Job, progress: Progress) -> Machine:
 
 def _machine(job: Job, inspection: Inspection, capabilities: Capabilities,
              disks: tuple[Disk, ...]) -> Machine:
-    return machine.choose(inspection, capabilities, disks, name=disks[0].path.name, net=job.net,
-                          memory=job.memory, cpus=job.cpus, localtime=capabilities.localtime)
+    name = job.hardware.name if job.hardware else ""
+    return machine.choose(inspection, capabilities, disks, name=name or disks[0].path.name,
+                          net=job.net, memory=job.memory, cpus=job.cpus,
+                          localtime=capabilities.localtime, hardware=job.hardware,
+                          facts=osinfo.lookup(inspection))
+
+
+@contextmanager
+def described(job: Job, progress: Progress, *, unpack: bool = False) -> Iterator[Job]:
+    """`job` with what its description says; an appliance's disks are there while the block runs.
+
+    `unpack` allows to write those of an appliance into a temporary folder. Raises ImgconvError.
+    """
+    if job.source is None:
+        if len(job.disks) != 1 or job.input_format or not source.is_appliance(job.disks[0]):
+            yield job
+            return
+        job = replace(job, source=job.disks[0], disks=())
+    assert job.source is not None
+    with source.given(job.source, job.disks, output=job.output, unpack=unpack,
+                      allow_external_files=job.allow_external_files,
+                      progress=lambda fraction: progress("open", fraction)) as (hardware, disks):
+        yield replace(job, hardware=hardware, disks=tuple(disk.path for disk in disks),
+                      formats=tuple(disk.format for disk in disks))
 
 
 @contextmanager
@@ -179,12 +218,15 @@ def opened(job: Job, progress: Progress) -> Iterator[tuple[tuple[Image, ...], Re
 def open_images(job: Job, *, writable: bool) -> tuple[Image, ...]:
     """Recognise the disks; what an interrupted imgconv has left half-written is completed first."""
     if not job.disks:
-        raise UsageError("no disk was given")
+        raise UsageError("no disk was given", hint="give the guest's disks, or the description of "
+                                                   "its machine: --from PATH")
     recovery.recover(job.disks, allow_external_files=job.allow_external_files,
                      state_dir=job.state_dir)
-    return tuple(formats.open_image(path, input_format=job.input_format, writable=writable,
+    told = job.formats or ("",) * len(job.disks)
+    return tuple(formats.open_image(path, input_format=job.input_format or fmt or None,
+                                    writable=writable,
                                     allow_external_files=job.allow_external_files)
-                 for path in job.disks)
+                 for path, fmt in zip(job.disks, told, strict=True))
 
 
 def planned(reader: Reader, inspection: Inspection, options: Options) -> Plan:
@@ -198,7 +240,8 @@ def _is_windows(inspection: Inspection) -> bool:
 
 
 def apply(guest: Guest, plan: Plan) -> None:
-    """Carry the changes out: files, then each hive's edits together, then the guest's commands."""
+    """Carry the changes out: files, then each hive's edits together, then the guest's commands, and
+    at last what needs everything unmounted."""
     hives: dict[str, list[SetRegistry | DeleteRegistryKey]] = {}
     guest.create([change for change in plan.changes
                   if isinstance(change, WriteFile) and change.before is None])
@@ -215,6 +258,9 @@ def apply(guest: Guest, plan: Plan) -> None:
     for change in plan.changes:
         if isinstance(change, RunInGuest):
             guest.run(change.argv)
+    for change in plan.changes:
+        if isinstance(change, PatchDevice):
+            guest.patch_device(change)
 
 
 def verified(reader: Reader, inspection: Inspection, options: Options,

@@ -10,7 +10,7 @@ from typing import Any
 from imgconv.errors import GuestFileMissing, HostileInput
 from imgconv.guest.hive_edits import carry_out
 from imgconv.guest.protocols import CONFIG_LIMIT
-from imgconv.model import DeleteRegistryKey, RegistryValue, SetRegistry, WriteFile
+from imgconv.model import DeleteRegistryKey, PatchDevice, RegistryValue, SetRegistry, WriteFile
 
 
 class FakeGuest:
@@ -20,6 +20,8 @@ class FakeGuest:
         self.files: dict[str, bytes] = {
             path: content.encode() if isinstance(content, str) else content
             for path, content in files.items()}
+        #: What there is of disks and partitions, by the appliance's name.
+        self.devices: dict[str, bytes] = {}
         self.ran: list[tuple[str, ...]] = []
 
     def read(self, path: str, limit: int = CONFIG_LIMIT) -> bytes:
@@ -60,6 +62,18 @@ class FakeGuest:
 
     def write(self, path: str, content: bytes, mode: int) -> None:
         self.files[path] = content
+
+    def read_device(self, device: str, offset: int, size: int) -> bytes:
+        return self.devices.get(device, b"")[offset:offset + size]
+
+    def device_size(self, device: str) -> int:
+        return len(self.devices.get(device, b""))
+
+    def patch_device(self, patch: PatchDevice) -> None:
+        assert self.read_device(patch.device, patch.offset, len(patch.before)) == patch.before
+        content = bytearray(self.devices[patch.device])
+        content[patch.offset:patch.offset + len(patch.after)] = patch.after
+        self.devices[patch.device] = bytes(content)
 
     def create(self, files: Sequence[WriteFile]) -> None:
         for file in files:

@@ -258,6 +258,20 @@ class WindowsTree:
         images += [f"{name}.sys" for name in _LIBRARIES]
         for image in images:
             files[f"{self.drivers}/{image}"] = driver(arch, image.removesuffix(".sys"))
+        if self.real:
+            files |= self._services_of_the_real()
+        return files
+
+    def _services_of_the_real(self) -> dict[str, bytes]:
+        """Stand-ins for the drivers that a real hive names: filters, antivirus and such."""
+        files = {}
+        top = Hive(windows_data.hive(self.release.real)).key(r"ControlSet001\Services")
+        for service in top.subkeys() if top is not None else ():
+            image = (service.text("ImagePath") or "").replace("\\", "/").lower()
+            name = image.rpartition("/")[2] or f"{service.name}.sys"
+            if service.number("Type") in (1, 2) and ("system32/drivers/" in image or not image):
+                files[f"{self.drivers}/{name}"] = driver(self.release.arch,
+                                                         name.removesuffix(".sys"))
         return files
 
     def _driver_store(self) -> dict[str, bytes]:

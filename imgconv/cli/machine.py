@@ -17,11 +17,13 @@ PHASES = ("open", "launch", "inspect", "plan", "verify")
 
 
 def register(app: typer.Typer) -> None:
-    app.command(epilog=console.examples("imgconv machine disk.qcow2",
-                                        "imgconv machine disk.img --net bridge=br0"))(machine)
+    app.command(epilog=console.examples(
+        "imgconv machine disk.qcow2",
+        "imgconv machine --from guest.vmx converted/guest.qcow2",
+        "imgconv machine disk.img --net bridge=br0"))(machine)
 
 
-def machine(disks: options.Disks,
+def machine(disks: options.DisksOrSource = None, source: options.Source = None,
             emit: Annotated[str, typer.Option("--emit", metavar="NAME",
                                               help="In which form: " + ", ".join(
                                                   e.NAME for e in EMITTERS))] = "qemu",
@@ -36,8 +38,8 @@ def machine(disks: options.Disks,
     A guest that is not proven to boot from virtio gets the old bus. Nothing is changed.
     """
     check_names((emit,))
-    job = pipeline.Job(tuple(disks), Options(block=Bus(block), root=root), net=net,
-                       memory=memory, cpus=cpus, input_format=input_format,
+    job = pipeline.Job(tuple(disks or ()), Options(block=Bus(block), root=root), net=net,
+                       source=source, memory=memory, cpus=cpus, input_format=input_format,
                        allow_external_files=allow_external_files)
     with bar(PHASES, shown=not as_json) as progress:
         virtual = pipeline.fitting_machine(job, progress)

@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
-from itertools import zip_longest
+from itertools import groupby, zip_longest
 from typing import Any
 
 from imgconv.cli.console import say, stderr
@@ -19,6 +19,7 @@ from imgconv.model import (
     DeleteRegistryKey,
     Finding,
     Level,
+    PatchDevice,
     Plan,
     RegistryValue,
     Report,
@@ -81,6 +82,8 @@ def _headline(change: Change) -> str:
             return f"set registry key {one_line(target(change))}"
         case DeleteRegistryKey():
             return f"delete registry key {one_line(target(change))}"
+        case PatchDevice():
+            return f"patch {one_line(target(change))}"
         case RunInGuest():
             return f"run in the guest: {one_line(shlex.join(change.argv))}"
 
@@ -124,6 +127,8 @@ def plan(report: Report) -> None:
                 lines += [f"#   + {one_line(name)}" for name in change.summary]
             case SetRegistry() | DeleteRegistryKey():
                 lines += registry_diff(change)
+            case PatchDevice():
+                lines += [f"-{change.before.hex(' ')}", f"+{change.after.hex(' ')}"]
             case RunInGuest():
                 pass
         lines.append("")
@@ -141,7 +146,8 @@ def summary(report: Report, *, bootable: bool = True, undoable: bool = True) -> 
     assert report.plan is not None
     assert report.inspection is not None
     system = report.inspection.os
-    say(f"{', '.join(str(image.path) for image in report.images)}: {one_line(system.product)}, "
+    paths = dict.fromkeys(str(image.path) for image in report.images)
+    say(f"{', '.join(paths)}: {one_line(system.product)}, "
         f"{report.inspection.arch}, {report.inspection.firmware.upper()}")
     _changes(report.plan)
     findings(report.findings)
@@ -170,22 +176,47 @@ def _changes(plan: Plan) -> None:
         say(one_line(warning), label="warning: ", style="yellow")
     if plan.changes:
         say("\nchanges")
-    for change in plan.changes:
-        say(f"{_headline(change)}: {one_line(change.why)}", label="  • ")
+    for _, group in groupby(plan.changes, _kind):
+        changes = list(group)
+        say(f"{_headlines(changes)}: {one_line(changes[0].why)}", label="  • ")
+
+
+def _kind(change: Change) -> tuple[object, ...]:
+    """What changes have in common that follow each other and are one to people."""
+    match change:
+        case SetRegistry():
+            return SetRegistry, change.hive, change.why
+        case WriteFile() if change.before is None:
+            return WriteFile, change.why
+    return (id(change),)
+
+
+def _headlines(changes: Sequence[Change]) -> str:
+    if len(changes) == 1:
+        return _headline(changes[0])
+    if isinstance(changes[0], SetRegistry):
+        hive = one_line(changes[0].hive.rpartition("/")[2])
+        return f"set {len(changes)} registry keys of {hive}"
+    return f"write {len(changes)} files"
 
 
 def findings(found: Sequence[Finding]) -> None:
-    """Findings by subject; equal ones (three boot entries, say) are shown once."""
+    """Findings by subject; equal ones (three boot entries, say) are shown once.
+
+    A subject may have a part of its own behind a colon ("virtio-blk: Start").
+    """
     for level, mark in ((Level.PROVEN, "✔"), (Level.WARNING, "!"), (Level.FAILED, "✘")):
-        rows = dict.fromkeys((f.subject, f.message) for f in found if f.level is level)
+        rows = dict.fromkeys((*f.subject.partition(": ")[::2], f.message)
+                             for f in found if f.level is level)
         if rows:
             say(f"\n{level}")
         subject = ""
-        for about, message in rows:
+        for about, part, message in rows:
             if about != subject:
                 say(f"  {one_line(about)}")
                 subject = about
-            say(one_line(message), label=f"    {mark} ", style=_STYLES[level])
+            say(one_line(f"{part}: {message}" if part else message), label=f"    {mark} ",
+                style=_STYLES[level])
     say("")
 
 
@@ -232,5 +263,8 @@ def _change(change: Change) -> dict[str, Any]:
             kind = "set-registry" if isinstance(change, SetRegistry) else "delete-registry-key"
             return {"kind": kind, "hive": change.hive, "key": change.key, "why": change.why,
                     "diff": registry_diff(change)}
+        case PatchDevice():
+            return {"kind": "patch-device", "device": change.device, "offset": change.offset,
+                    "before": change.before.hex(), "after": change.after.hex(), "why": change.why}
         case RunInGuest():
             return {"kind": "run", "argv": list(change.argv), "why": change.why}

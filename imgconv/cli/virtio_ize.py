@@ -10,6 +10,7 @@ import typer
 from imgconv.cli import console, options, show
 from imgconv.cli.console import JsonOption, LogFileOption, VerboseOption
 from imgconv.cli.progress import bar
+from imgconv.emit import EMITTERS
 from imgconv.errors import NotProven
 from imgconv.model import Bus, InitramfsMode, Names, Options
 
@@ -21,11 +22,14 @@ def register(app: typer.Typer) -> None:
         "imgconv virtio-ize disk.vmdk -o new.qcow2",
         "imgconv virtio-ize windows.vhdx --drivers virtio-win.iso -o new.qcow2",
         "imgconv virtio-ize system.img data.img --names device",
+        "imgconv virtio-ize --from guest.vmx -o converted/",
+        "imgconv virtio-ize guest.ova -o converted/",
         "imgconv virtio-ize disk.img --net bridge=br0 --memory 4096 --cpus 4"))(virtio_ize)
 
 
 def virtio_ize(
-    disks: options.Disks,
+    disks: options.DisksOrSource = None,
+    source: options.Source = None,
     output: Annotated[Path | None, typer.Option(
         "-o", "--output", metavar="PATH",
         help="Write a converted copy (for several disks: into this folder), and leave the source "
@@ -51,7 +55,8 @@ def virtio_ize(
              "too); what was not saved in it is lost.")] = False,
     root: options.Root = None,
     emit: Annotated[list[str], typer.Option(
-        "--emit", metavar="NAME", help="What to write besides the QEMU command; repeatable."
+        "--emit", metavar="NAME", help="What to write besides the QEMU command: "
+                                       + ", ".join(e.NAME for e in EMITTERS) + "; repeatable."
     )] = ["qemu"],  # noqa: B006  Typer copies it
     net: options.Net = "user",
     memory: options.Memory = None,
@@ -71,7 +76,8 @@ def virtio_ize(
     from imgconv import pipeline
 
     job = pipeline.Job(
-        disks=tuple(disks), output=output, output_format=output_format, input_format=input_format,
+        disks=tuple(disks or ()), source=source, output=output, output_format=output_format,
+        input_format=input_format,
         options=Options(names=names, block=Bus(block), initramfs=initramfs, root=root,
                         drivers=drivers, discard_hibernation=discard_hibernation),
         allow_external_files=allow_external_files, dry_run=dry_run, force=force, net=net,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from imgconv import host
-from imgconv.emit import qemu
+from imgconv.emit import incus, kubevirt, libvirt, openstack, proxmox, qemu
 from imgconv.errors import UsageError
 from imgconv.model import Firmware, Machine
 
@@ -30,6 +30,11 @@ class Emitter(Protocol):
         """What the output's name adds to that of the first disk."""
         ...
 
+    @property
+    def HERE(self) -> bool:  # noqa: N802
+        """Whether it is for this host, whose firmware and KVM count then."""
+        ...
+
     def emit(self, machine: Machine, *, kvm: bool = False,
              firmware_files: tuple[Path, Path] | None = None) -> str:
         """The text, UTF-8 encodable; it begins with `#!` when the file is to be executable.
@@ -41,7 +46,7 @@ class Emitter(Protocol):
         ...
 
 
-EMITTERS: tuple[Emitter, ...] = (qemu,)
+EMITTERS: tuple[Emitter, ...] = (qemu, libvirt, proxmox, kubevirt, openstack, incus)
 
 
 def check_names(names: Iterable[str]) -> None:
@@ -56,10 +61,13 @@ def text(machine: Machine, name: str) -> str:
     Raises UsageError for an unknown name, ImgconvError as the emitter does; the latter is worth
     knowing before a result is committed.
     """
+    emitter = _emitter(name)
+    if not emitter.HERE:
+        return emitter.emit(machine)
     machine = as_here(machine)
     firmware = (host.ovmf(machine.arch, secure_boot=machine.secure_boot)
                 if machine.firmware is Firmware.UEFI else None)
-    return _emitter(name).emit(machine, kvm=kvm_for(machine), firmware_files=firmware)
+    return emitter.emit(machine, kvm=kvm_for(machine), firmware_files=firmware)
 
 
 def as_here(machine: Machine) -> Machine:

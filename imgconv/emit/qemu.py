@@ -16,6 +16,7 @@ from imgconv.model import Bus, Disk, Firmware, Machine, Nic
 
 NAME = "qemu"
 SUFFIX = ".qemu.sh"
+HERE = True
 
 #: QEMU's program for each of `machine.ARCHES`.
 EMULATORS = {

@@ -25,9 +25,11 @@ from imgconv.model import (
     DeleteRegistryKey,
     Image,
     Mount,
+    PatchDevice,
     RegistryValue,
     SetRegistry,
     WriteFile,
+    target,
 )
 from imgconv.signals import deferred
 
@@ -152,6 +154,12 @@ class Appliance:
         found = self._try("case_sensitive_path", path)
         return str(found) if found is not None and self._try("exists", found) else None
 
+    def read_device(self, device: str, offset: int, size: int) -> bytes:
+        return bytes(self.call("pread_device", device, size, offset))
+
+    def device_size(self, device: str) -> int:
+        return int(self.call("blockdev_getsize64", device))
+
     # --- Guest ----------------------------------------------------------------------------------
 
     def write(self, path: str, content: bytes, mode: int) -> None:
@@ -193,6 +201,13 @@ class Appliance:
     def append(self, path: str, content: bytes) -> None:
         for start in range(0, len(content), _CHUNK):
             self.call("write_append", path, content[start:start + _CHUNK])
+
+    def patch_device(self, patch: PatchDevice) -> None:
+        self.call("umount_all")
+        if self.read_device(patch.device, patch.offset, len(patch.before)) != patch.before:
+            raise ImgconvError(f"{target(patch)} has changed since it was looked at",
+                               hint="run imgconv again")
+        self.call("pwrite_device", patch.device, patch.after, patch.offset)
 
     def edit_registry(self, hive: str, edits: Sequence[SetRegistry | DeleteRegistryKey]) -> None:
         try:

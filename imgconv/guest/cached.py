@@ -75,6 +75,14 @@ class Cached:
             self._found[path] = self._reader.find(path)
         return self._found[path]
 
+    def read_device(self, device: str, offset: int, size: int) -> bytes:
+        self._ask()
+        return self._spend(self._reader.read_device(device, offset, size))
+
+    def device_size(self, device: str) -> int:
+        self._ask()
+        return self._reader.device_size(device)
+
     def _ask(self) -> None:
         self._questions_left -= 1
         if self._questions_left < 0:

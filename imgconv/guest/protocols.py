@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from imgconv.model import DeleteRegistryKey, SetRegistry, WriteFile
+from imgconv.model import DeleteRegistryKey, PatchDevice, SetRegistry, WriteFile
 
 #: A module index larger than this is no such thing (modules.alias of a distribution kernel is about
 #: 1.5 MiB).
@@ -56,6 +56,15 @@ class Reader(Protocol):
         ...
 
 
+    def read_device(self, device: str, offset: int, size: int) -> bytes:
+        """`size` bytes of a disk or partition, by the appliance's name. Raises ImgconvError."""
+        ...
+
+    def device_size(self, device: str) -> int:
+        """A disk's or partition's size in bytes. Raises ImgconvError."""
+        ...
+
+
 class Guest(Reader, Protocol):
     """A guest that can be changed."""
 
@@ -72,6 +81,11 @@ class Guest(Reader, Protocol):
         ...
 
     def append(self, path: str, content: bytes) -> None: ...
+
+    def patch_device(self, patch: PatchDevice) -> None:
+        """Carry it out; nothing is mounted any more then. Raises ImgconvError, also when the bytes
+        before it are not those that were expected."""
+        ...
 
     def edit_registry(self, hive: str, edits: Sequence[SetRegistry | DeleteRegistryKey]) -> None:
         """Carry out edits of one hive file, in order, and write it. Raises ImgconvError."""

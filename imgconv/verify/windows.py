@@ -17,11 +17,13 @@ from imgconv.model import (
     Finding,
     Inspection,
     Level,
+    PatchDevice,
     Plan,
     RegistryValue,
     SetRegistry,
     WindowsOs,
     WriteFile,
+    target,
 )
 from imgconv.windows import (
     boot_files,
@@ -167,9 +169,17 @@ def _written(reader: Reader, plan: Plan) -> Iterator[Finding]:
             continue
         if reader.size(path) != len(change.content) or reader.read(
                 path, max(1, len(change.content))) != change.content:
-            yield Finding(Level.FAILED, path, "it does not hold what was written to it")
+            yield Finding(Level.FAILED, f"files: {path}", "it does not hold what was written to it")
         else:
-            yield Finding(Level.PROVEN, path, "it holds what was written to it", change.why)
+            yield Finding(Level.PROVEN, f"files: {path}", "it holds what was written to it",
+                          change.why)
+
+
+    for patch in (change for change in plan.changes if isinstance(change, PatchDevice)):
+        there = reader.read_device(patch.device, patch.offset, len(patch.after)) == patch.after
+        yield Finding(Level.PROVEN if there else Level.FAILED, target(patch),
+                      "it holds what was written to it" if there else
+                      "it does not hold what was written to it", patch.why)
 
 
 def _registry(reader: Reader, plan: Plan, path: str) -> Iterator[Finding]:

@@ -9,7 +9,16 @@ from typing import Final
 
 from imgconv.errors import CannotConvert
 from imgconv.guest.protocols import Reader
-from imgconv.model import Bus, Capabilities, Change, Inspection, Options, Plan, WindowsOs
+from imgconv.model import (
+    Bus,
+    Capabilities,
+    Change,
+    Inspection,
+    Options,
+    PatchDevice,
+    Plan,
+    WindowsOs,
+)
 from imgconv.windows import (
     bcd,
     clock,
@@ -21,6 +30,7 @@ from imgconv.windows import (
     guest_agent,
     hives,
     network,
+    ntfs,
     policy,
     san_policy,
     services,
@@ -77,12 +87,13 @@ def plan(reader: Reader, inspection: Inspection, options: Options) -> Plan:
         critical_device_database.plan_fallback(registry.system)
     services.plan_fallback(registry.system, reader, root)
     warnings = [*_refused(selection, options.block), *registry.warnings,
-                *(warning for package in selection.packages for warning in package.warnings),
+                *(f"{package.name}: {warning}" for package in selection.packages
+                  for warning in package.warnings),
                 *volumes.warnings(inspection), *foreign.plan(registry.system, windows),
                 *san_policy.plan(registry.system, inspection, windows),
                 *policy.warnings(reader, inspection, registry.system.hive, registry.software.hive)]
     more, said = _first_boot(reader, registry.system, selection, windows, root)
-    changes += [*more, *efi.plan(reader, inspection)]
+    changes += [*more, *efi.plan(reader, inspection), *_head_count(reader, inspection, windows)]
     if registry.boot is not None:
         bcd.plan(registry.boot, inspection, forget_session=options.discard_hibernation)
         warnings += bcd.warnings(registry.boot.hive, inspection)
@@ -154,6 +165,20 @@ def _capabilities(selection: Selection, windows: WindowsVersion, wanted: Bus) ->
     modern = any(number in identifier.upper() for model in storage.inf.models(windows)
                  for identifier in model.ids for number in _MODERN)
     return Capabilities(wanted, has[NET], has[RNG], has[BALLOON], virtio_1_0=modern)
+
+
+def _head_count(reader: Reader, inspection: Inspection,
+                windows: WindowsVersion) -> tuple[PatchDevice, ...]:
+    if windows.release >= ntfs.FIRST_WITHOUT_HEADS:
+        return ()
+    device = inspection.root
+    sector = reader.read_device(device, 0, ntfs.BOOT_SECTOR)
+    heads = ntfs.head_count(sector, reader.device_size(device.rstrip("0123456789")), windows)
+    if heads is None:
+        return ()
+    offset = ntfs.HEADS_OFFSET
+    return (PatchDevice(device, offset, sector[offset:offset + 2], heads.to_bytes(2, "little"),
+                        "this Windows asks the BIOS by the heads that its volume says"),)
 
 
 def _refused(selection: Selection, wanted: Bus) -> list[str]:

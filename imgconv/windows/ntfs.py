@@ -24,6 +24,9 @@ HIBERFIL_HEADER: Final = 4096
 
 #: Where a boot sector has the number of heads, as u16.
 HEADS_OFFSET: Final = 0x1A
+#: The first Windows whose loader does without: Vista.
+FIRST_WITHOUT_HEADS: Final = (6, 0)
+BOOT_SECTOR: Final = 512
 
 #: The journal begins with two restart pages, together of this many bytes.
 LOG_PAGES: Final = 2 * 4096
@@ -132,7 +135,7 @@ def head_count(boot_sector: bytes, disk_size: int, windows: WindowsVersion) -> i
     instead of the BIOS'; which one a BIOS takes follows from the size of the disk (in bytes), as
     SeaBIOS and Bochs count: whatever fits 1024 cylinders of 63 sectors. Raises BadNtfs.
     """
-    if windows.release >= (6, 0):
+    if windows.release >= FIRST_WITHOUT_HEADS:
         return None
     right = 0x40 if disk_size < 2_114_445_312 else 0x80 if disk_size < 4_228_374_780 else 0xFF
     return right if volume(boot_sector).heads != right else None

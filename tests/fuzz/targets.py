@@ -5,6 +5,7 @@ To add one: write a function, add it to TARGETS, put a few small valid inputs in
 
 from __future__ import annotations
 
+import io
 import struct
 import tempfile
 from collections.abc import Callable
@@ -20,7 +21,13 @@ from imgconv.linux.bootloader import grub2
 from imgconv.linux.device_names import Renamer
 from imgconv.linux.initramfs import TOOLS, check, compression, cpio, old_image, uki
 from imgconv.linux.modules import ModuleTree
-from imgconv.model import Bus, Filesystem, Names
+from imgconv.model import Bus, Filesystem, Hardware, Names
+from imgconv.source import libvirt_xml as libvirt_source
+from imgconv.source import ova as ova_source
+from imgconv.source import ovf as ovf_source
+from imgconv.source import read as read_source
+from imgconv.source import values
+from imgconv.source import vmx as vmx_source
 from imgconv.windows import (
     bcd,
     boot_start,
@@ -201,6 +208,44 @@ def tables(data: bytes) -> None:
             truncation.is_truncated(Path(file.name), fmt)
 
 
+def vmx(data: bytes) -> None:
+    _sane(vmx_source.parse(io.BytesIO(data)))
+
+
+def libvirt_xml(data: bytes) -> None:
+    _sane(libvirt_source.parse(io.BytesIO(data)))
+
+
+def ovf(data: bytes) -> None:
+    _sane(ovf_source.parse(io.BytesIO(data)))
+
+
+def ova(data: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        archive, out = Path(folder) / "a.ova", Path(folder) / "out"
+        archive.write_bytes(data)
+        out.mkdir()
+        with suppress(ImgconvError):
+            _sane(read_source(archive))
+        try:
+            written = ova_source.unpack(archive, out, lambda fraction: None)
+        finally:
+            assert {path.name for path in Path(folder).iterdir()} == {"a.ova", "out"}
+            assert all(path.name.startswith("a-disk") for path in out.iterdir())
+        assert sum(path.stat().st_size for path in written) <= len(data)
+
+
+def _sane(hardware: Hardware) -> None:
+    """What a machine is made of must be harmless in any output."""
+    assert 0 <= hardware.memory <= values.MAX_MEMORY
+    assert 0 <= hardware.cpus <= values.MAX_CPUS
+    for nic in hardware.nics:
+        assert set(nic.mac) <= set("0123456789abcdef:")
+        assert nic.model in ("", *values._CARDS.values())
+    for text in (hardware.name, hardware.os, *hardware.notes):
+        assert text.isprintable()
+
+
 def _plausible(data: bytes) -> bool:
     return len(data) >= 104 and struct.unpack_from(">I", data, 36)[0] * 8 <= 32 << 20
 
@@ -278,7 +323,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         initramfs, initramfs_config, refused_image, decompress, module_index, module_text, module,
         mounts, crypt, command_line, grub,
         kernel_image, os_release, image, tables, inf, pe, catalog, hive, hive_log,
-        windows_registry, driver_database, ntfs_volume)}
+        windows_registry, driver_database, ntfs_volume, vmx, libvirt_xml, ovf, ova)}
 
 
 def run(name: str, data: bytes) -> None:

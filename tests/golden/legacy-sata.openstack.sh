@@ -1,0 +1,44 @@
+#!/bin/sh
+# desk: uploads this machine's disks to OpenStack.
+# the disk stays on sata: its virtio drivers are not proven
+# the network card is an e1000e: the guest has no virtio-net driver
+# Needs the openstack client, and its variables (openrc).
+#
+# Arguments, which can be left out: NAME
+#   NAME      the image's name; desk by default
+set -eu
+
+case ${1:-} in
+    -h | --help)
+        sed -n '2,/^set/{/^#/s/^# \{0,1\}//p;}' "$0"
+        exit 0
+        ;;
+esac
+[ $# -le 1 ] || { echo "Arguments, which can be left out: NAME" >&2; exit 2; }
+name=${1:-desk}
+case $name in
+    '' | -* | *[!A-Za-z0-9_.-]*)
+        echo "this is no NAME: $name" >&2
+        exit 2
+        ;;
+esac
+openstack image create \
+    --disk-format qcow2 \
+    --container-format bare \
+    --file /images/desk.qcow2 \
+    --min-ram 2048 \
+    --property hw_architecture=x86_64 \
+    --property hw_machine_type=q35 \
+    --property hw_firmware_type=bios \
+    --property hw_disk_bus=sata \
+    --property hw_cpu_sockets=1 \
+    --property hw_video_model=vga \
+    --property os_type=linux \
+    --property hw_vif_model=e1000e \
+    --property hw_time_hpet=true \
+    "$name"
+
+# A server of it (the words in capitals are yours):
+#   openstack flavor create --vcpus 2 --ram 2048 --disk GIB FLAVOR
+#   openstack port create --network NETWORK --mac-address 52:54:00:34:dd:fe PORT0
+#   openstack server create --image NAME --flavor FLAVOR --port PORT0 SERVER

@@ -1,0 +1,60 @@
+#!/bin/sh
+# xp: makes this machine in Proxmox VE; run it there, as root.
+# the disk stays on ide: its virtio drivers are not proven
+# the network card is an e1000: the guest has no virtio-net driver
+# The disks are copied. Nothing is started: qm start VMID does.
+#
+# Arguments, which can be left out: VMID STORAGE BRIDGE
+#   VMID      the machine's number; the next free one by default
+#   STORAGE   where its disks are copied to; local-lvm by default
+#   BRIDGE    the bridge for its network; vmbr0 by default
+set -eu
+
+case ${1:-} in
+    -h | --help)
+        sed -n '2,/^set/{/^#/s/^# \{0,1\}//p;}' "$0"
+        exit 0
+        ;;
+esac
+[ $# -le 3 ] || { echo "Arguments, which can be left out: VMID STORAGE BRIDGE" >&2; exit 2; }
+vmid=${1:-$(pvesh get /cluster/nextid)}
+case $vmid in
+    '' | -* | *[!0-9]*)
+        echo "this is no VMID: $vmid" >&2
+        exit 2
+        ;;
+esac
+storage=${2:-local-lvm}
+case $storage in
+    '' | -* | *[!A-Za-z0-9_.-]*)
+        echo "this is no STORAGE: $storage" >&2
+        exit 2
+        ;;
+esac
+bridge=${3:-vmbr0}
+case $bridge in
+    '' | -* | *[!A-Za-z0-9_.:-]*)
+        echo "this is no BRIDGE: $bridge" >&2
+        exit 2
+        ;;
+esac
+qm create "$vmid" \
+    --name xp \
+    --ostype wxp \
+    --machine pc \
+    --bios seabios \
+    --cpu host \
+    --sockets 1 \
+    --cores 2 \
+    --memory 2048 \
+    --balloon 0 \
+    --localtime 1 \
+    --tdf 1 \
+    --tablet 1 \
+    --scsihw virtio-scsi-pci \
+    --serial0 socket \
+    --vga std \
+    --boot order=ide0 \
+    --ide0 "$storage":0,import-from=/images/xp.qcow2,discard=on \
+    --net0 e1000=52:54:00:0B:B4:F0,bridge="$bridge"
+echo "machine $vmid is there: qm start $vmid"
