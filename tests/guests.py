@@ -21,6 +21,7 @@ from imgconv.linux import modindex
 from imgconv.linux.modindex import Item
 from imgconv.model import Filesystem, Firmware, Inspection, LinuxOs, Mount
 from tests.fake_guest import FakeGuest
+from tests.initramfs_guests import FIXTURES, Inside
 
 RELEASE = "6.1.0-13-amd64"
 
@@ -155,6 +156,7 @@ COMPRESS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 FILE, FOLDER, LINK = stat.S_IFREG | 0o644, stat.S_IFDIR | 0o755, stat.S_IFLNK | 0o777
+PROGRAM = stat.S_IFREG | 0o755
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +191,8 @@ def tree(files: Mapping[str, bytes], links: Mapping[str, str] | None = None) -> 
                for depth in range(1, name.count("/") + 1)} - set(links)
     return [*(Record(name, b"", FOLDER) for name in sorted(folders)),
             *(Record(name, target.encode(), LINK) for name, target in links.items()),
-            *(Record(name, content) for name, content in files.items())]
+            *(Record(name, content, PROGRAM if name == "init" else FILE)
+              for name, content in files.items())]
 
 
 MICROCODE = cpio(tree({"kernel/x86/microcode/GenuineIntel.bin": b"\x01" * 1000}))
@@ -231,7 +234,8 @@ def entry(title: str, boot: str, release: str, root: str, extra: str = "", *,
 @dataclass(frozen=True, slots=True)
 class Legacy:
     """What kind of legacy guest to build. `virtio` is where the drivers are: module, builtin or
-    absent; `second_disk` adds /data on a further disk; `extra` are more files."""
+    absent; `second_disk` adds /data on a further disk; `tool` is initramfs-tools or one of
+    `initramfs_guests.FIXTURES`; `extra` are more files."""
 
     releases: tuple[str, ...] = (RELEASE,)
     disk: str = "sda"
@@ -249,6 +253,7 @@ class Legacy:
     uuids: bool = True
     arch: str = "x86_64"
     machine: int = 62
+    tool: str = "initramfs-tools"
     extra: Mapping[str, bytes | str] = field(default_factory=dict)
 
     @property
@@ -298,11 +303,28 @@ class Legacy:
                                                         b'load"\n'} if self.udev else {}),
         }
         names = [name for name in self.in_initramfs if name in self.modules]
+        if self.tool != "initramfs-tools":
+            return self._other_initramfs(release, names)
         files |= {f"{folder}/{self.path(name)}": self.content(name, release) for name in names}
         files |= {f"{folder}/{name}": content
                   for name, content in indexes(self.modules, self.suffix, names).items()}
         links = {"lib": "usr/lib", "sbin": "usr/sbin"} if self.usrmerge else {}
         main = COMPRESS[self.compression](cpio(tree(files, links)))
+        return (MICROCODE if self.microcode else b"") + main
+
+    def _other_initramfs(self, release: str, names: list[str]) -> bytes:
+        fixture = FIXTURES[self.tool]
+        folder = f"{'usr/lib' if 'lib' in fixture.links else 'lib'}/modules/{release}"
+        kmod = {f"{folder}/{self.path(name)}": self.content(name, release) for name in names}
+        kmod |= {f"{folder}/{name}": content
+                 for name, content in indexes(self.modules, self.suffix, names).items()}
+        inside = fixture.inside(Inside(
+            release, {name: module(name, self.modules[name].depends, self.modules[name].aliases,
+                                   release=release, machine=self.machine) for name in names},
+            {name: self.modules[name].depends for name in names},
+            tuple((alias, name) for name, mod in self.modules.items() for alias in mod.aliases),
+            kmod, self.root, self.swap, self.udev))
+        main = COMPRESS[self.compression](cpio(tree(inside, fixture.links)))
         return (MICROCODE if self.microcode else b"") + main
 
     def grub_cfg(self) -> str:
@@ -350,11 +372,13 @@ class Legacy:
             "/etc/default/grub": 'GRUB_DEFAULT=0\nGRUB_TIMEOUT=5\nGRUB_CMDLINE_LINUX_DEFAULT="quiet'
                                  f'"\nGRUB_CMDLINE_LINUX="resume={self.swap}"\n'
                                  "#GRUB_DISABLE_LINUX_UUID=true\n",
-            "/etc/initramfs-tools/initramfs.conf": "MODULES=list\nBUSYBOX=auto\n",
-            "/etc/initramfs-tools/modules": "# List of modules\n# one a line\n",
-            "/etc/initramfs-tools/conf.d/resume": f"RESUME={self.swap}\n",
-            "/usr/sbin/update-initramfs": "#!/bin/sh\n", "/usr/sbin/mkinitramfs": "#!/bin/sh\n",
             "/boot/grub/grub.cfg": self.grub_cfg(),
+            **(FIXTURES[self.tool].guest if self.tool != "initramfs-tools" else {
+                "/etc/initramfs-tools/initramfs.conf": "MODULES=list\nBUSYBOX=auto\n",
+                "/etc/initramfs-tools/modules": "# List of modules\n# one a line\n",
+                "/etc/initramfs-tools/conf.d/resume": f"RESUME={self.swap}\n",
+                "/usr/sbin/update-initramfs": "#!/bin/sh\n",
+                "/usr/sbin/mkinitramfs": "#!/bin/sh\n"}),
         }
         for release in self.releases:
             files |= self._kernel(release)

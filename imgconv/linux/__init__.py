@@ -32,16 +32,9 @@ def plan(reader: Reader, inspection: Inspection, options: Options) -> Plan:
 
     changes: list[Change] = [*fstab.plan(reader, renamer), *crypttab.plan(reader, renamer),
                              *loader.plan(reader, renamer)]
-    tool = initramfs.detect(reader)
-    if tool is None and any(kernel.initramfs for kernel in able):
-        raise CannotConvert("the guest's initramfs tool is none that imgconv knows",
-                            hint="known are: " + ", ".join(t.NAME for t in initramfs.TOOLS))
-    if tool is not None:
-        drivers = kernels.modular_drivers(able, bus)
-        changes += tool.persist(reader, renamer, drivers)
-        for kernel in able:
-            changes += initramfs.plan(reader, kernel, inspection.arch, renamer, tool,
-                                      options.initramfs)
+    changes += initramfs.persist(reader, renamer, kernels.modular_drivers(able, bus))
+    for kernel in able:
+        changes += initramfs.plan(reader, kernel, inspection.arch, renamer, options.initramfs)
     # Two boot entries may share an initramfs, and two kernels a rebuild's edit.
     unique = list(dict.fromkeys(changes))
     # A rebuild reads the edited files, so commands come last.

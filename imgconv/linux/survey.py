@@ -52,13 +52,13 @@ _DRIVERS = ("virtio_blk", "virtio_scsi", "virtio_pci", "virtio_net", "virtio_bal
 def survey(reader: Reader, inspection: Inspection) -> Survey:
     """Raises CannotConvert when the boot loader is unknown or offers no kernel."""
     loader, kernels = boot_chain(reader)
-    tool = initramfs.detect(reader)
+    tools = ", ".join(tool.NAME for tool in initramfs.installed(reader))
     names = [(fstab.PATH, line.spec) for line in fstab.lines(reader)
              if line.spec.startswith(("/dev/", "UUID=", "LABEL=", "PARTUUID="))]
     names += [(crypttab.PATH, spec) for spec in crypttab.specs(reader)]
     names += [(entry.source, spec) for kernel in kernels for entry in kernel.entries
               for _, spec in cmdline.devices(entry.cmdline)]
-    return Survey(loader.NAME, tool.NAME if tool else "none known",
+    return Survey(loader.NAME, tools or "none known",
                   tuple(_kernel(reader, inspection, kernel, default=index == 0)
                         for index, kernel in enumerate(kernels)),
                   tuple(dict.fromkeys(names)))
@@ -72,7 +72,7 @@ def _kernel(reader: Reader, inspection: Inspection, kernel: Kernel, *,
 
 
 def _initramfs(reader: Reader, inspection: Inspection, kernel: Kernel) -> InitramfsFacts | None:
-    path, tool = kernel.initramfs, initramfs.detect(reader)
+    path = kernel.initramfs
     if path is None:
         return None
     try:
@@ -80,6 +80,7 @@ def _initramfs(reader: Reader, inspection: Inspection, kernel: Kernel) -> Initra
     except ImgconvError as error:
         return InitramfsFacts(path, reader.size(path) or 0, (), {}, error.message)
     drivers = {}
+    tool = initramfs.tool_of(reader, content)
     if tool is not None:
         for name in DRIVERS[Bus.VIRTIO_BLK]:
             result = check.drivers(content, kernel.tree, kernel.arch or inspection.arch, (name,),

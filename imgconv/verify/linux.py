@@ -143,10 +143,6 @@ def _initramfs(reader: Reader, inspection: Inspection, renamer: Renamer, kernel:
                       f"boots without initramfs and has the drivers for {renamer.bus} built in")
         return
     subject = f"initramfs {kernel.initramfs}"
-    tool = initramfs.detect(reader)
-    if tool is None:
-        yield Finding(Level.FAILED, subject, "was made by no tool that imgconv knows")
-        return
     try:
         content = initramfs.read(reader, kernel.initrds)
     except GuestFileMissing:
@@ -155,6 +151,10 @@ def _initramfs(reader: Reader, inspection: Inspection, renamer: Renamer, kernel:
         return
     except HostileInput as error:
         yield Finding(Level.FAILED, subject, error.message)
+        return
+    tool = initramfs.tool_of(reader, content)
+    if tool is None:
+        yield Finding(Level.FAILED, subject, "was made by no tool that imgconv knows")
         return
     for result in (check.drivers(content, kernel.tree, kernel.arch or inspection.arch,
                                  kernels.DRIVERS[renamer.bus], tool),
@@ -258,15 +258,15 @@ def _next_cmdlines(reader: Reader, renamer: Renamer, level: Level) -> Iterator[F
 
 def _next_initramfs(reader: Reader, renamer: Renamer, offered: tuple[Kernel, ...],
                     level: Level) -> Iterator[Finding]:
-    tool = initramfs.detect(reader)
-    if tool is None or not renamer.bus.is_virtio:
+    if not renamer.bus.is_virtio:
         return
     drivers = kernels.modular_drivers(
         [kernel for kernel in offered if kernel.can_drive(renamer.bus)], renamer.bus)
-    left = tool.persist(reader, renamer, drivers)
-    if left:
-        yield Finding(level, tool.NAME, "the guest's next initramfs would lose the drivers",
-                      ", ".join(change.path for change in left))
-    else:
-        yield Finding(Level.PROVEN, tool.NAME, "the guest's next initramfs keeps the drivers",
-                      ", ".join(drivers))
+    for tool in initramfs.installed(reader):
+        left = tool.persist(reader, renamer, drivers)
+        if left:
+            yield Finding(level, tool.NAME, "the guest's next initramfs would lose the drivers",
+                          ", ".join(change.path for change in left))
+        else:
+            yield Finding(Level.PROVEN, tool.NAME, "the guest's next initramfs keeps the drivers",
+                          ", ".join(drivers))

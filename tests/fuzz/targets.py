@@ -19,7 +19,7 @@ from imgconv.guest import quick
 from imgconv.linux import cmdline, crypttab, fstab, kernels, modindex, modinfo, modules
 from imgconv.linux.bootloader import grub2
 from imgconv.linux.device_names import Renamer
-from imgconv.linux.initramfs import check, compression, cpio, initramfs_tools
+from imgconv.linux.initramfs import TOOLS, check, compression, cpio, old_image, uki
 from imgconv.linux.modules import ModuleTree
 from imgconv.model import Bus, Filesystem, Hardware, Names
 from imgconv.source import libvirt_xml as libvirt_source
@@ -62,12 +62,40 @@ _TREE = ModuleTree("6.1.0", "/lib/modules/6.1.0", {}, {}, frozenset())
 
 def initramfs(data: bytes) -> None:
     tree = cpio.read(data, LIMIT)
-    for driver in ("virtio_blk", "virtio_pci"):
-        check.drivers(tree, _TREE, "x86_64", (driver,), initramfs_tools)
-    check.names(tree, _RENAMERS[0], initramfs_tools)
+    for tool in TOOLS:
+        with suppress(ImgconvError):
+            tool.built(tree)
+        check.drivers(tree, _TREE, "x86_64", ("virtio_blk", "virtio_pci"), tool)
+        check.names(tree, _RENAMERS[0], tool)
+        with suppress(ImgconvError):
+            files = tool.additions(tree, _RENAMERS[0], ("virtio_pci", "virtio_blk"))
+            again = cpio.with_files(tree, files)
+            assert not tool.additions(again, _RENAMERS[0], ("virtio_pci", "virtio_blk"))
     with suppress(ImgconvError):
         again = cpio.read(data + cpio.appendix(tree, {"lib/a/b": b"new"}), LIMIT)
         assert again.read("lib/a/b") == b"new"
+
+
+#: What the tools read in a guest; each gets the fuzzed text.
+_CONFIGS = ("/etc/initramfs-tools/modules", "/etc/initramfs-tools/initramfs.conf",
+            "/etc/dracut.conf", "/etc/dracut.conf.d/x.conf", "/etc/mkinitcpio.conf",
+            "/etc/mkinitcpio.conf.d/x.conf", "/etc/mkinitcpio.d/x.preset",
+            "/etc/mkinitfs/mkinitfs.conf", "/etc/sysconfig/kernel", "/etc/modprobe.conf",
+            "/etc/tiny-initramfs/tiny-initramfs.conf", "/etc/initrd.mk", "/etc/booster.yaml")
+
+
+def initramfs_config(data: bytes) -> None:
+    for tool in TOOLS:
+        guest = FakeGuest(dict.fromkeys(_CONFIGS, data))
+        for change in tool.persist(guest, _RENAMERS[0], ("virtio_pci", "virtio_blk")):
+            guest.write(change.path, change.content, change.mode)
+        left = tool.persist(guest, _RENAMERS[0], ("virtio_pci", "virtio_blk"))
+        assert not left, (tool.NAME, left)
+
+
+def refused_image(data: bytes) -> None:
+    uki.sections(data)
+    old_image.kind(data, LIMIT)
 
 
 def decompress(data: bytes) -> None:
@@ -292,7 +320,8 @@ def ntfs_volume(data: bytes) -> None:
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target for target in (
-        initramfs, decompress, module_index, module_text, module, mounts, crypt, command_line, grub,
+        initramfs, initramfs_config, refused_image, decompress, module_index, module_text, module,
+        mounts, crypt, command_line, grub,
         kernel_image, os_release, image, tables, inf, pe, catalog, hive, hive_log,
         windows_registry, driver_database, ntfs_volume, vmx, libvirt_xml, ovf, ova)}
 

@@ -6,6 +6,7 @@ in the initramfs, and compared with the index by which kmod finds them and with 
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -14,6 +15,7 @@ from imgconv.errors import HostileInput
 from imgconv.linux import modindex, modinfo
 from imgconv.linux.device_names import Renamer
 from imgconv.linux.initramfs.cpio import Initramfs
+from imgconv.linux.initramfs.layout import Coldplug, Layout
 from imgconv.linux.initramfs.tool import InitramfsTool
 from imgconv.linux.modules import ModuleTree
 
@@ -25,11 +27,6 @@ MODALIASES = {
     "virtio_scsi": ("virtio:d00000008v00001AF4",),
     "sd_mod": ("scsi:t-0x00",),
 }
-
-#: udev's daemon, and the folders of its rules: 80-drivers.rules is what makes it load modules.
-_UDEVD = ("sbin/udevd", "usr/sbin/udevd", "lib/udev/udevd", "lib/systemd/systemd-udevd",
-          "usr/lib/systemd/systemd-udevd")
-_RULES = ("lib/udev/rules.d", "usr/lib/udev/rules.d", "etc/udev/rules.d")
 
 #: More modules than this no driver needs (virtio_scsi and sd_mod: nine), nor has it more aliases or
 #: is modprobe's configuration longer (bytes).
@@ -48,53 +45,38 @@ class Result:
     evidence: list[str] = field(default_factory=list)
 
 
-def module_folder(initramfs: Initramfs, release: str) -> str:
-    return initramfs.resolve(f"lib/modules/{release}")
-
-
-def _aliases(initramfs: Initramfs, folder: str) -> list[modindex.Item]:
-    content = initramfs.read(f"{folder}/modules.alias.bin")
-    return modindex.read(content) if content is not None else []
-
-
-def _dependencies(initramfs: Initramfs, folder: str) -> dict[str, tuple[str, ...]] | None:
-    """What kmod goes by: name of a module -> its path and those of all it needs."""
-    content = initramfs.read(f"{folder}/modules.dep.bin")
-    if content is not None:
-        rows = {item.key: modindex.parse_dep(item.value) for item in modindex.read(content)}
-        return {key: (path, *needs) for key, row in rows.items() for path, needs in row.items()}
-    text = initramfs.read(f"{folder}/modules.dep")
-    if text is not None:
-        return {modindex.module_name(path): (path, *needs) for path, needs in
-                modindex.parse_dep(text.decode("utf-8", "replace")).items()}
-    return None
-
-
 def drivers(initramfs: Initramfs, tree: ModuleTree, arch: str, wanted: Iterable[str],
             tool: InitramfsTool) -> Result:
     """Whether each driver in `wanted` is in the initramfs with all it needs, can be found by kmod,
     fits the kernel, and is loaded by something."""
     result = Result()
-    folder = module_folder(initramfs, tree.release)
+    layout = tool.LAYOUT
     needed = [driver for driver in wanted if driver not in tree.builtin]
     result.evidence += [f"{d} is built into the kernel" for d in wanted if d in tree.builtin]
     if not needed:
         return result
     try:
-        index = _dependencies(initramfs, folder)
-        aliases = _aliases(initramfs, folder)
-        present = {modindex.module_name(path): path for path in initramfs.below(folder)
-                   if ".ko" in path.rpartition("/")[2]}
-        udev = _udev_loads(initramfs)
+        _init(initramfs, result)
+        folder = layout.folder(initramfs, tree.release)
+        index = layout.index(initramfs, folder)
+        present = layout.present(initramfs, folder)
+        coldplug = layout.coldplug(initramfs, folder)
         for driver in needed:
-            if _closure(initramfs, tree, arch, driver, present, index, folder, result):
-                _trigger(initramfs, driver, aliases if udev else [], tool, result)
+            if _closure(initramfs, tree, arch, driver, layout, present, index, folder, result):
+                _trigger(initramfs, driver, coldplug, tool, result)
     except HostileInput as error:
         result.problems.append(error.message)
     return result
 
 
-def _closure(initramfs: Initramfs, tree: ModuleTree, arch: str, driver: str,
+def _init(initramfs: Initramfs, result: Result) -> None:
+    """The kernel starts no /init that is not executable."""
+    entry = initramfs.entries.get(initramfs.resolve("init"))
+    if entry is not None and stat.S_ISREG(entry.mode) and not entry.mode & 0o111:
+        result.problems.append("/init is not executable")
+
+
+def _closure(initramfs: Initramfs, tree: ModuleTree, arch: str, driver: str, layout: Layout,
              present: dict[str, str], index: dict[str, tuple[str, ...]] | None, folder: str,
              result: Result) -> bool:
     """Walk the modules that `driver` needs by what they say themselves."""
@@ -116,6 +98,8 @@ def _closure(initramfs: Initramfs, tree: ModuleTree, arch: str, driver: str,
             needed = "" if name == driver else f", which {driver} needs"
             result.problems.append(f"the module {name}{needed} is missing")
             continue
+        if not layout.packed and content[:4] != b"\x7fELF":
+            result.problems.append(f"{name} is compressed, and this /init cannot unpack modules")
         info = modinfo.read(content)
         if info.name not in (name, ""):  # before Linux 4.11 modules did not say theirs
             result.problems.append(f"what should be {name} is {info.name}")
@@ -125,25 +109,20 @@ def _closure(initramfs: Initramfs, tree: ModuleTree, arch: str, driver: str,
             result.problems.append(f"{name} is for {info.arch}, not {arch}")
         todo += info.depends
     if rows is None:
-        result.problems.append(f"the module index (modules.dep.bin) does not know {driver}")
+        result.problems.append(f"{layout.index_name} does not know {driver}")
     else:
         listed = {modindex.module_name(path) for path in rows}
         for name in sorted(seen - listed):
-            result.problems.append(f"the module index does not say that {driver} needs {name}")
+            result.problems.append(f"{layout.index_name} does not say that {driver} needs "
+                                   f"{name}")
         for path in rows:
             if not initramfs.has(f"{folder}/{path}"):
-                result.problems.append(f"the module index names {path}, which is not there")
+                result.problems.append(f"{layout.index_name} names {path}, which is not there")
     if len(result.problems) > before:
         return False
     others = ", ".join(sorted(seen - {driver}))
     result.evidence.append(f"{driver} for {tree.release}" + (f" with {others}" if others else ""))
     return True
-
-
-def _udev_loads(initramfs: Initramfs) -> bool:
-    """Whether udev is in there and loads modules."""
-    return any(map(initramfs.has, _UDEVD)) and any(
-        name.endswith("-drivers.rules") for folder in _RULES for name in initramfs.below(folder))
 
 
 def _forbidden(initramfs: Initramfs, driver: str) -> str | None:
@@ -162,22 +141,24 @@ def _forbidden(initramfs: Initramfs, driver: str) -> str | None:
     return None
 
 
-def _trigger(initramfs: Initramfs, driver: str, aliases: list[modindex.Item], tool: InitramfsTool,
+def _trigger(initramfs: Initramfs, driver: str, coldplug: Coldplug | None, tool: InitramfsTool,
              result: Result) -> None:
-    """Something must load the driver: the tool's own list, or udev by the device's alias."""
+    """Something must load the driver: the tool's own list, or (mostly) udev by the device's alias.
+    """
     if (line := _forbidden(initramfs, driver)) is not None:
         result.problems.append(f"{driver} is kept from being loaded by {line}")
         return
     by_tool = tool.loads(initramfs, driver)
-    patterns = [item.key for item in aliases if item.value == driver]
+    patterns = [item.key for item in (coldplug.aliases if coldplug else ())
+                if item.value == driver]
     if len(patterns) > _MAX_ALIASES:
         raise HostileInput(f"{driver} has more than {_MAX_ALIASES} aliases")
     names = [modindex.normalise_alias(name) for name in MODALIASES.get(driver, ())]
-    by_udev = any(fnmatchcase(name, pattern) for pattern in patterns for name in names)
-    if by_tool is None and not by_udev:
+    by_alias = any(fnmatchcase(name, pattern) for pattern in patterns for name in names)
+    ways = ([by_tool] if by_tool else []) + ([coldplug.by] if coldplug and by_alias else [])
+    if not ways:
         result.problems.append(f"nothing in the initramfs loads {driver}")
         return
-    ways = ([by_tool] if by_tool else []) + (["udev, by modules.alias"] if by_udev else [])
     result.evidence.append(f"{driver} is loaded by {' and '.join(ways)}")
 
 

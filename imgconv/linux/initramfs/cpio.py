@@ -305,14 +305,20 @@ def archive(initramfs: Initramfs, files: Mapping[str, bytes]) -> bytes:
             inode += 1
             out += _record(inode, real, stat.S_IFLNK | 0o777, b"/")
         inode += 1
-        out += _record(inode, real, stat.S_IFREG | 0o644, files[path])
+        out += _record(inode, real, _mode(old), files[path])
     return bytes(out) + _record(0, "TRAILER!!!", 0, b"")
+
+
+def _mode(old: Entry | None) -> int:
+    """A file that is replaced stays as executable as it was: the kernel takes the new mode."""
+    return old.mode if old is not None and stat.S_ISREG(old.mode) else stat.S_IFREG | 0o644
 
 
 def with_files(initramfs: Initramfs, files: Mapping[str, bytes]) -> Initramfs:
     """The tree as it will be with `files` added."""
-    added = {initramfs.resolve(path): Entry(stat.S_IFREG | 0o644, memoryview(content))
-             for path, content in files.items()}
+    places = {initramfs.resolve(path): content for path, content in files.items()}
+    added = {place: Entry(_mode(initramfs.entries.get(place)), memoryview(content))
+             for place, content in places.items()}
     return Initramfs({**initramfs.entries, **added}, initramfs.members, initramfs.size)
 
 

@@ -5,22 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from imgconv.errors import HostileInput
 from imgconv.guest.protocols import Reader, read_text, to_bytes
 from imgconv.linux import crypttab
 from imgconv.linux.device_names import Renamer
 from imgconv.linux.edit import edit
+from imgconv.linux.initramfs import edits
 from imgconv.linux.initramfs.cpio import Initramfs
+from imgconv.linux.initramfs.layout import KMOD, Layout
 from imgconv.linux.kernels import Kernel
 from imgconv.model import Change, RunInGuest, WriteFile
 
 NAME = "initramfs-tools"
+LAYOUT: Layout = KMOD
 
 #: The copy inside the initramfs, of the lines that the root filesystem needs.
 _CRYPTTAB = "cryptroot/crypttab"
-
-#: What the configuration inside an initramfs may come to, in bytes; it is mostly less than 1 KiB.
-_CONF_LIMIT = 4 << 20
 
 _FOLDER = "/etc/initramfs-tools"
 _MODULES = f"{_FOLDER}/modules"
@@ -38,6 +37,10 @@ _SETTING = re.compile(r"^[ \t]*MODULES=[\"']?(?P<value>\w+)", re.MULTILINE)
 def detect(reader: Reader) -> bool:
     # Not update-initramfs: Debian's dracut brings one of that name.
     return reader.size("/usr/sbin/mkinitramfs") is not None
+
+
+def built(initramfs: Initramfs) -> bool:
+    return initramfs.has("conf/arch.conf") or initramfs.has("scripts/functions")
 
 
 def _rename(text: str, renamer: Renamer) -> str:
@@ -92,28 +95,17 @@ def loads(initramfs: Initramfs, driver: str) -> str | None:
 
 def additions(initramfs: Initramfs, renamer: Renamer,
               drivers: Sequence[str]) -> Mapping[str, bytes]:
-    files: dict[str, bytes] = {}
     conf = [name for name in initramfs.below("conf") if name.startswith(("conf/conf.d/",
             "conf/param.conf", "conf/initramfs.conf"))]
-    left = _CONF_LIMIT
-    for name in ("conf/modules", _CRYPTTAB, *conf):
-        content = initramfs.read(name) or b""
-        left -= len(content)
-        if left < 0:
-            raise HostileInput("the configuration inside an initramfs is too large")
-        before = content.decode("utf-8", "surrogateescape")
-        if name == "conf/modules":
-            after = _with_modules(before, drivers)
-        elif name == _CRYPTTAB:
-            after = crypttab.rewrite(before, renamer)
-        else:
-            after = _rename(before, renamer)
-        if after != before:
-            files[name] = to_bytes(after)
-    return files
+    files = edits.rewritten(initramfs, conf, lambda text: _rename(text, renamer))
+    files |= edits.rewritten(initramfs, (_CRYPTTAB,), lambda text: crypttab.rewrite(text, renamer))
+    before = edits.text(initramfs, "conf/modules")
+    after = _with_modules(before, drivers)
+    return files | ({"conf/modules": to_bytes(after)} if after != before else {})
 
 
-def rebuild(reader: Reader, kernel: Kernel) -> tuple[tuple[Change, ...], RunInGuest]:
+def rebuild(reader: Reader, kernel: Kernel,
+            drivers: Sequence[str]) -> tuple[tuple[Change, ...], RunInGuest]:
     """MODULES=dep collects what the machine needs on which update-initramfs runs, and here that is
     the appliance: MODULES=most overrides it."""
     override: tuple[Change, ...] = ()

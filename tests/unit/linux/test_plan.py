@@ -26,7 +26,16 @@ from imgconv.model import (
     WriteFile,
 )
 from tests.fake_guest import FakeGuest
-from tests.guests import COMPRESS, RELEASE, ROOT_UUID, SWAP_UUID, Legacy, lines_that_differ
+from tests.guests import (
+    COMPRESS,
+    RELEASE,
+    ROOT_UUID,
+    SWAP_UUID,
+    Legacy,
+    lines_that_differ,
+    tree,
+)
+from tests.guests import cpio as archive
 
 INITRD = f"/boot/initrd.img-{RELEASE}"
 SPLICE = Options(initramfs=InitramfsMode.SPLICE)
@@ -174,13 +183,19 @@ def test_an_entry_left_over_from_a_removed_kernel() -> None:
 
 
 @pytest.mark.parametrize(("gone", "message"), [
-    ("/boot/grub/grub.cfg", "boot loader"), ("/usr/sbin/mkinitramfs", "initramfs tool"),
-    (f"/boot/vmlinuz-{RELEASE}", "offers no kernel")])
+    ("/boot/grub/grub.cfg", "boot loader"), (f"/boot/vmlinuz-{RELEASE}", "offers no kernel")])
 def test_cannot_convert(gone: str, message: str) -> None:
     guest, inspection = Legacy().build()
     del guest.files[gone]
     with pytest.raises(CannotConvert, match=message):
         pipeline.planned(guest, inspection, SPLICE)
+
+
+def test_an_initramfs_of_unknown_make() -> None:
+    guest, inspection = Legacy(extra={INITRD: archive(tree({"init": b"#!/bin/sh\n"}))}).build()
+    del guest.files["/usr/sbin/mkinitramfs"]
+    with pytest.raises(CannotConvert, match="no initramfs tool that imgconv knows"):
+        pipeline.planned(guest, inspection, Options())
 
 
 @pytest.mark.parametrize("gone", ["/etc/fstab", "/etc/default/grub", "/etc/initramfs-tools/modules",

@@ -10,8 +10,9 @@ import pytest
 from imgconv.errors import ImgconvError
 from imgconv.linux import modindex, modules
 from imgconv.linux.device_names import Renamer
-from imgconv.linux.initramfs import check, cpio, detect, initramfs_tools, splice
+from imgconv.linux.initramfs import check, cpio, detect, dracut, initramfs_tools, splice
 from imgconv.linux.initramfs.cpio import Initramfs
+from imgconv.linux.initramfs.layout import KMOD
 from imgconv.linux.kernels import Kernel
 from imgconv.linux.modindex import Item
 from imgconv.linux.modules import ModuleTree
@@ -68,10 +69,10 @@ def test_splicing_makes_it_complete(legacy: Legacy, drivers: tuple[str, ...]) ->
     assert result.problems == []
     assert any("is loaded by conf/modules" in text for text in result.evidence)
     before = cpio.read(legacy.build()[0].files[PATH])
-    for name in before.below(check.module_folder(before, RELEASE)):
+    for name in before.below(KMOD.folder(before, RELEASE)):
         if name.endswith((".ko", ".xz")):
             assert initramfs.read(name) == before.read(name)
-    folder = check.module_folder(initramfs, RELEASE)
+    folder = KMOD.folder(initramfs, RELEASE)
     text = modindex.parse_dep((initramfs.read(f"{folder}/modules.dep") or b"").decode())
     binary = modindex.read(initramfs.read(f"{folder}/modules.dep.bin") or b"")
     assert {item.key for item in binary} == {modindex.module_name(path) for path in text}
@@ -89,7 +90,7 @@ def test_text_indexes_without_binary_ones_are_not_lost() -> None:
     bare = changed(initramfs, {f"{FOLDER}/modules.{name}.bin": None
                                for name in ("dep", "alias", "symbols")})
     assert not bare.has(f"{FOLDER}/modules.dep.bin")
-    files = dict(splice._indexes(guest, bare, tree, FOLDER, {}, tree.closure(DRIVERS)))
+    files = KMOD.files(guest, bare, tree, tree.closure(DRIVERS))
     keys = {item.key for item in modindex.read(files[f"{FOLDER}/modules.dep.bin"])}
     assert {"ext4", "ata_piix", "virtio_blk"} <= keys
 
@@ -234,11 +235,11 @@ def test_rebuild(setting: str, overridden: bool) -> None:
     guest, _, tree, _ = opened(Legacy(extra={
         "/etc/initramfs-tools/conf.d/driver-policy": f'MODULES="{setting}"\n'}))
     kernel = Kernel(RELEASE, "/k", (PATH,), tree, ())
-    edits, command = initramfs_tools.rebuild(guest, kernel)
+    edits, command = initramfs_tools.rebuild(guest, kernel, DRIVERS)
     assert bool(edits) is overridden
     assert command.argv == ("update-initramfs", "-u", "-k", RELEASE)
 
 
 def test_detect() -> None:
     assert detect(FakeGuest({"/usr/sbin/mkinitramfs": ""})) is initramfs_tools
-    assert detect(FakeGuest({"/usr/sbin/update-initramfs": "", "/usr/bin/dracut": ""})) is None
+    assert detect(FakeGuest({"/usr/sbin/update-initramfs": "", "/usr/bin/dracut": ""})) is dracut
