@@ -189,7 +189,8 @@ def open_images(job: Job, *, writable: bool) -> tuple[Image, ...]:
 
 def planned(reader: Reader, inspection: Inspection, options: Options) -> Plan:
     """What to change. Raises CannotConvert."""
-    return (windows if _is_windows(inspection) else linux).plan(reader, inspection, options)
+    plan = windows.plan if _is_windows(inspection) else linux.plan
+    return plan(reader, inspection, options)
 
 
 def _is_windows(inspection: Inspection) -> bool:
@@ -221,8 +222,8 @@ def verified(reader: Reader, inspection: Inspection, options: Options,
 
 
 def _verify(reader: Reader, inspection: Inspection, plan: Plan) -> tuple[Finding, ...]:
-    verify = verify_windows if _is_windows(inspection) else verify_linux
-    return verify.verify(reader, inspection, plan)
+    verify = verify_windows.verify if _is_windows(inspection) else verify_linux.verify
+    return verify(reader, inspection, plan)
 
 
 def planned_again(reader: Reader, inspection: Inspection, options: Options) -> Finding:

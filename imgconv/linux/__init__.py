@@ -5,9 +5,19 @@ from __future__ import annotations
 import re
 
 from imgconv.errors import CannotConvert, ImgconvError
-from imgconv.guest.protocols import Reader
-from imgconv.linux import bootloader, crypttab, fstab, initramfs, kernels
+from imgconv.guest.protocols import Reader, read_text
+from imgconv.linux import (
+    bootloader,
+    configs,
+    crypttab,
+    esp,
+    fstab,
+    initramfs,
+    kernels,
+    places,
+)
 from imgconv.linux.bootloader import BootLoader
+from imgconv.linux.config import Verdict
 from imgconv.linux.device_names import Renamer, hangs_on_bus, parse
 from imgconv.linux.kernels import Kernel
 from imgconv.model import Bus, Capabilities, Change, Inspection, Options, Plan, RunInGuest
@@ -19,19 +29,25 @@ def plan(reader: Reader, inspection: Inspection, options: Options) -> Plan:
     Raises CannotConvert when its boot loader, kernels or initramfs tool are unknown.
     """
     _refuse_hibernated(inspection)
-    loader, offered = boot_chain(reader)
+    _, offered = boot_chain(reader)
     able_to = capabilities(reader, options.block)
     bus = able_to.block
+    fallback = esp.plan(reader, inspection)
     if not bus.is_virtio:
-        return Plan((), able_to, (able_to.reason,))
-    renamer = Renamer.of(inspection, options.names, bus)
+        return Plan(fallback, able_to, (able_to.reason,))
+    renamer = Renamer.of(inspection, options.names, bus, places.of(
+        read_text(reader, fstab.PATH) or "", inspection.filesystems))
     able = tuple(kernel for kernel in offered if kernel.can_drive(bus))
     warnings = [f"kernel {kernel.release} has no driver for {bus}: its boot menu entries will not "
                 "find the disk" for kernel in offered if kernel not in able]
     warnings += _unknown_disks(reader, renamer)
+    warnings += [f"{check.path} {check.message}: {check.evidence}"
+                 for check in configs.checks(reader, renamer)
+                 if check.verdict is Verdict.DOUBTFUL]
 
     changes: list[Change] = [*fstab.plan(reader, renamer), *crypttab.plan(reader, renamer),
-                             *loader.plan(reader, renamer)]
+                             *bootloader.plan(reader, renamer),
+                             *configs.plan(reader, renamer), *fallback]
     tool = initramfs.detect(reader)
     if tool is None and any(kernel.initramfs for kernel in able):
         raise CannotConvert("the guest's initramfs tool is none that imgconv knows",
