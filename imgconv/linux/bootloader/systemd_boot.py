@@ -46,7 +46,8 @@ def _folders(reader: Reader) -> list[tuple[str, str]]:
 
 
 def detect(reader: Reader) -> bool:
-    return installed(reader) or (_program(reader) is not None and bool(_folders(reader)))
+    return (_program(reader) is not None or installed(reader)) and bool(
+        _folders(reader) or _unified(reader))
 
 
 def installed(reader: Reader) -> bool:
