@@ -8,6 +8,7 @@ from imgconv.errors import CannotConvert, ImgconvError
 from imgconv.guest.protocols import Reader, read_text
 from imgconv.linux import (
     bootloader,
+    cmdline,
     configs,
     crypttab,
     esp,
@@ -122,7 +123,9 @@ def old_bus(reader: Reader) -> Bus:
     A guest that calls its disks hda has the drivers from before libata, which are for IDE.
     """
     kernel = boot_chain(reader)[1][0]
-    named = [parse(line.spec) for line in fstab.lines(reader) if not fstab.is_removable(line)]
+    specs = [line.spec for line in fstab.lines(reader) if not fstab.is_removable(line)]
+    specs += [spec for entry in kernel.entries for _, spec in cmdline.devices(entry.cmdline)]
+    named = map(parse, specs)
     if any(name is not None and name.prefix == "hd" for name in named):
         return Bus.IDE
     if kernel.tree.state("ahci") == "built in":

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from imgconv import linux
 from imgconv.errors import CannotConvert, GuestFileMissing, HostileInput
-from imgconv.guest.protocols import CONFIG_LIMIT, NAMES_LIMIT, Reader, read_text
+from imgconv.guest.protocols import Reader, read_text
 from imgconv.linux import (
     bootloader,
     cmdline,
@@ -22,7 +22,7 @@ from imgconv.linux.bootloader import BootEntry, BootLoader
 from imgconv.linux.config import Check, Verdict
 from imgconv.linux.device_names import Renamer, hangs_on_bus
 from imgconv.linux.initramfs import check
-from imgconv.linux.initramfs.cpio import Initramfs
+from imgconv.linux.inside import Inside
 from imgconv.linux.kernels import Kernel
 from imgconv.model import (
     Filesystem,
@@ -177,42 +177,9 @@ def _initramfs(reader: Reader, inspection: Inspection, renamer: Renamer, kernel:
         for fact in result.evidence:
             yield Finding(Level.PROVEN, subject, fact, " + ".join(m.kind for m in content.members))
     # LVM and mdadm in there go by their own copies of their configuration.
-    for found in configs.checks(_Inside(content), renamer):
+    for found in configs.checks(Inside(content), renamer):
         if found.verdict in (Verdict.RIGHT, Verdict.WRONG):
             yield _finding(found, Level.WARNING, subject)
-
-
-class _Inside:
-    """The files of an initramfs as a `Reader`."""
-
-    def __init__(self, content: Initramfs) -> None:
-        self._content = content
-
-    def read(self, path: str, limit: int = CONFIG_LIMIT) -> bytes:
-        data = self._content.read(path.lstrip("/"))
-        if data is None:
-            raise GuestFileMissing(f"{path} is not in the initramfs")
-        if len(data) > limit:
-            raise HostileInput(f"{path} in the initramfs is larger than {limit:,} bytes")
-        return data
-
-    def read_range(self, path: str, offset: int, size: int) -> bytes:
-        return self.read(path)[offset:offset + size]
-
-    def size(self, path: str) -> int | None:
-        data = self._content.read(path.lstrip("/"))
-        return None if data is None else len(data)
-
-    def names(self, path: str) -> tuple[str, ...]:
-        start = self._content.resolve(path.strip("/")) + "/"
-        return tuple(sorted({name.removeprefix(start).partition("/")[0]
-                             for name in self._content.below(path.strip("/"))}))[:NAMES_LIMIT]
-
-    def is_dir(self, path: str) -> bool:
-        return bool(self.names(path))
-
-    def find(self, path: str) -> str | None:
-        return path if self._content.has(path.lstrip("/")) else None
 
 
 def _before(plan: Plan, path: str) -> str | None:

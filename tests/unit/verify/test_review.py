@@ -118,6 +118,11 @@ def test_hd_letters_are_places_on_the_cable() -> None:
 def test_old_names_mean_the_old_bus() -> None:
     guest, _ = Legacy(disk="hda", virtio="absent").build()
     assert linux.old_bus(guest) is Bus.IDE
+    for path in guest.files:  # root= says so as well
+        if path == "/etc/fstab":
+            guest.files[path] = b"LABEL=/ / ext3 defaults 0 1\n"
+        guest.files[path] = guest.files[path].replace(b"ata_piix", b"ahci")
+    assert linux.old_bus(guest) is Bus.IDE
 
 
 def test_names_that_are_not_understood_are_said() -> None:

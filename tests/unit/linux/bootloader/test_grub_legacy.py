@@ -155,7 +155,7 @@ def test_uefi_of_enterprise_linux_6() -> None:
 
 @pytest.mark.parametrize("text", ["", "\n", "title", "kernel", "title x\nkernel\n", "title\nkernel "
                                   "--a", "title x\ninitrd\n", "default", "kernel /k root=/dev/sda1",
-                                  "title x\nkernel (hd0,0", "title x\nkernel ((((/k\n", "module /x"])
+                                  "title x\nkernel (hd0,0", "title x\nkernel ((((/k\n", "module"])
 def test_fragments(text: str) -> None:
     parsed(text)
     after = grub_legacy.rewrite(text, BY_UUID)
