@@ -97,6 +97,7 @@ class Filesystem:
     uuid: str = ""
     label: str = ""
     partuuid: str = ""
+    partlabel: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -235,7 +235,7 @@ def entry(title: str, boot: str, release: str, root: str, extra: str = "", *,
 class Legacy:
     """What kind of legacy guest to build. `virtio` is where the drivers are: module, builtin or
     absent; `second_disk` adds /data on a further disk; `tool` is initramfs-tools or one of
-    `initramfs_guests.FIXTURES`; `extra` are more files."""
+    `initramfs_guests.FIXTURES`; `loader` is one of LOADERS; `extra` are more files."""
 
     releases: tuple[str, ...] = (RELEASE,)
     disk: str = "sda"
@@ -254,6 +254,7 @@ class Legacy:
     arch: str = "x86_64"
     machine: int = 62
     tool: str = "initramfs-tools"
+    loader: str = "grub2"
     extra: Mapping[str, bytes | str] = field(default_factory=dict)
 
     @property
@@ -369,10 +370,6 @@ class Legacy:
         fstab += "/dev/sr0        /media/cdrom0   udf,iso9660 user,noauto     0       0\n"
         files: dict[str, bytes | str] = {
             "/etc/fstab": fstab,
-            "/etc/default/grub": 'GRUB_DEFAULT=0\nGRUB_TIMEOUT=5\nGRUB_CMDLINE_LINUX_DEFAULT="quiet'
-                                 f'"\nGRUB_CMDLINE_LINUX="resume={self.swap}"\n'
-                                 "#GRUB_DISABLE_LINUX_UUID=true\n",
-            "/boot/grub/grub.cfg": self.grub_cfg(),
             **(FIXTURES[self.tool].guest if self.tool != "initramfs-tools" else {
                 "/etc/initramfs-tools/initramfs.conf": "MODULES=list\nBUSYBOX=auto\n",
                 "/etc/initramfs-tools/modules": "# List of modules\n# one a line\n",
@@ -380,6 +377,7 @@ class Legacy:
                 "/usr/sbin/update-initramfs": "#!/bin/sh\n",
                 "/usr/sbin/mkinitramfs": "#!/bin/sh\n"}),
         }
+        files |= LOADERS[self.loader](self)
         for release in self.releases:
             files |= self._kernel(release)
         files |= self.extra
@@ -415,3 +413,192 @@ def lines_that_differ(before: Sequence[str], after: Sequence[str]) -> int:
     """How many lines are not the same; the numbers of lines must be."""
     assert len(before) == len(after)
     return sum(one != other for one, other in zip(before, after, strict=True))
+
+
+# --- boot loaders ---------------------------------------------------------------------------------
+#
+# Fixtures: made after what each distribution's tools write, none of them was ever booted.
+
+MACHINE_ID = "0123456789abcdef0123456789abcdef"
+
+
+def _grub2(guest: Legacy) -> dict[str, bytes | str]:
+    return {"/etc/default/grub": 'GRUB_DEFAULT=0\nGRUB_TIMEOUT=5\nGRUB_CMDLINE_LINUX_DEFAULT="quiet'
+                                 f'"\nGRUB_CMDLINE_LINUX="resume={guest.swap}"\n'
+                                 "#GRUB_DISABLE_LINUX_UUID=true\n",
+            "/boot/grub/grub.cfg": guest.grub_cfg()}
+
+
+def _bare_grub2(guest: Legacy) -> dict[str, bytes | str]:
+    """grub.cfg written by hand: no /etc/default/grub, nothing ever regenerates it."""
+    return {"/boot/grub2/grub.cfg": guest.grub_cfg()}
+
+
+def environment(**variables: str) -> str:
+    """GRUB's environment block, as grub2-editenv writes it."""
+    text = "# GRUB Environment Block\n" + "".join(f"{k}={v}\n" for k, v in variables.items())
+    return text + "#" * (1024 - len(text))
+
+
+#: 10_linux of Enterprise Linux 8 and 9 and Fedora, shortened.
+BLS_CONFIG = """\
+### BEGIN /etc/grub.d/00_header ###
+set pager=1
+if [ -f ${config_directory}/grubenv ]; then
+  load_env -f ${config_directory}/grubenv
+elif [ -s $prefix/grubenv ]; then
+  load_env
+fi
+if [ "${next_entry}" ] ; then
+   set default="${next_entry}"
+   set next_entry=
+   save_env next_entry
+   set boot_once=true
+else
+   set default="${saved_entry}"
+fi
+### BEGIN /etc/grub.d/10_linux ###
+insmod part_msdos
+insmod ext2
+insmod blscfg
+# The kernelopts variable should be defined in the grubenv file.
+if [ -z "${kernelopts}" ]; then
+  set kernelopts="root=@ROOT@ ro resume=@SWAP@ "
+fi
+blscfg
+### END /etc/grub.d/10_linux ###
+### BEGIN /etc/grub.d/30_uefi-firmware ###
+menuentry 'UEFI Firmware Settings' $menuentry_id_option 'uefi-firmware' {
+\tfwsetup
+}
+"""
+
+
+def bls_entry(guest: Legacy, release: str, options: str) -> str:
+    boot = "" if guest.separate_boot else "/boot"
+    return (f"title Enterprise Linux ({release}) 8 (Ootpa)\nversion {release}\n"
+            f"linux {boot}/vmlinuz-{release}\n"
+            f"initrd {boot}/initrd.img-{release} $tuned_initrd\noptions {options}\n"
+            "grub_users $grub_users\ngrub_arg --unrestricted\ngrub_class kernel\n")
+
+
+def _bls(guest: Legacy, options: str, **more: str) -> dict[str, bytes | str]:
+    config = BLS_CONFIG.replace("@ROOT@", guest.root).replace("@SWAP@", guest.swap)
+    return {
+        "/etc/default/grub": 'GRUB_DEFAULT=saved\nGRUB_ENABLE_BLSCFG=true\n'
+                             f'GRUB_CMDLINE_LINUX="resume={guest.swap} rhgb quiet"\n',
+        "/boot/grub2/grub.cfg": config,
+        "/boot/grub2/grubenv": environment(
+            saved_entry=f"{MACHINE_ID}-{guest.releases[0]}", boot_success="0", **more),
+        **{f"/boot/loader/entries/{MACHINE_ID}-{release}.conf": bls_entry(guest, release, options)
+           for release in guest.releases}}
+
+
+def _bls_el8(guest: Legacy) -> dict[str, bytes | str]:
+    return _bls(guest, "$kernelopts $tuned_params",
+                kernelopts=f"root={guest.root} ro resume={guest.swap} rhgb quiet")
+
+
+def _bls_el9(guest: Legacy) -> dict[str, bytes | str]:
+    options = f"root={guest.root} ro crashkernel=1G-4G:192M resume={guest.swap} rhgb quiet"
+    return {**_bls(guest, f"{options} $tuned_params"), "/etc/kernel/cmdline": f"{options}\n"}
+
+
+def _grub_legacy(guest: Legacy) -> dict[str, bytes | str]:
+    """Debian's update-grub of GRUB 0.97."""
+    boot = "" if guest.separate_boot else "/boot"
+    text = ("# menu.lst - See: grub(8), info grub, update-grub(8)\ndefault\t\t0\ntimeout\t\t5\n"
+            "color cyan/blue white/blue\n### BEGIN AUTOMAGIC KERNELS LIST\n"
+            "## ## Start Default Options ##\n## e.g. kopt=root=/dev/hda1 ro\n"
+            f"# kopt=root={guest.root} ro\n# groot=(hd0,0)\n# alternative=true\n"
+            f"# defoptions=quiet resume={guest.swap}\n# altoptions=(single-user mode) single\n"
+            "## ## End Default Options ##\n\n")
+    for release in guest.releases:
+        for name, more in (("", " quiet"), (" (single-user mode)", " single")):
+            text += (f"title\t\tDebian GNU/Linux, kernel {release}{name}\nroot\t\t(hd0,0)\n"
+                     f"kernel\t\t{boot}/vmlinuz-{release} root={guest.root} ro{more}\n")
+            text += f"initrd\t\t{boot}/initrd.img-{release}\n" if guest.initrd else ""
+            text += "savedefault\n\n"
+    return {"/boot/grub/menu.lst": text + "### END DEBIAN AUTOMAGIC KERNELS LIST\n",
+            "/boot/grub/stage2": b"stage2", "/boot/grub/device.map": f"(hd0)\t/dev/{guest.disk}\n"}
+
+
+def _grub_conf(guest: Legacy) -> dict[str, bytes | str]:
+    """Anaconda's grub.conf, with /etc/sysconfig/grub: Enterprise Linux 5 and 6."""
+    boot = "" if guest.separate_boot else "/boot"
+    text = ("# grub.conf generated by anaconda\n#\n"
+            f"#          kernel {boot}/vmlinuz-version ro root={guest.root}\n"
+            f"#boot=/dev/{guest.disk}\ndefault=0\ntimeout=5\n"
+            "splashimage=(hd0,0)/grub/splash.xpm.gz\nhiddenmenu\n")
+    for release in guest.releases:
+        text += (f"title CentOS ({release})\n\troot (hd0,0)\n\tkernel {boot}/vmlinuz-{release} ro "
+                 f"root={guest.root} rd_NO_LUKS LANG=C rhgb quiet resume={guest.swap}\n")
+        text += f"\tinitrd {boot}/initrd.img-{release}\n" if guest.initrd else ""
+    return {"/boot/grub/grub.conf": text, "/boot/grub/menu.lst": text,
+            "/etc/sysconfig/grub": f"boot=/dev/{guest.disk}\nforcelba=0\n",
+            "/boot/grub/device.map": f"# this device map was generated by anaconda\n(hd0)     "
+                                     f"/dev/{guest.disk}\n"}
+
+
+def _extlinux(guest: Legacy) -> dict[str, bytes | str]:
+    """Debian's extlinux-update: the labels are in a file that a theme includes."""
+    boot = "" if guest.separate_boot else "/boot"
+    labels = ""
+    for number, release in enumerate(guest.releases):
+        for kind, more in (("", "ro quiet"), ("r", "ro single")):
+            initrd = f"initrd={boot}/initrd.img-{release} " if guest.initrd else ""
+            labels += (f"label l{number}{kind}\n\tmenu label Debian GNU/Linux, kernel {release}\n"
+                       f"\tlinux {boot}/vmlinuz-{release}\n\tappend {initrd}root={guest.root} "
+                       f"{more}\n\n")
+    return {"/boot/extlinux/extlinux.conf": "default l0\nprompt 0\ntimeout 50\n\n"
+                                            "include themes/debian/theme.cfg\n",
+            "/boot/extlinux/themes/debian/theme.cfg": "ui vesamenu.c32\ninclude linux.cfg\n",
+            "/boot/extlinux/linux.cfg": f"## /boot/extlinux/linux.cfg\n{labels}",
+            "/boot/extlinux/ldlinux.sys": b"ldlinux",
+            "/etc/default/extlinux": f'EXTLINUX_UPDATE="true"\nEXTLINUX_ROOT="root={guest.root}"\n'
+                                     'EXTLINUX_PARAMETERS="ro quiet"\n'}
+
+
+def _alpine(guest: Legacy) -> dict[str, bytes | str]:
+    """Alpine's extlinux.conf, generated from /etc/update-extlinux.conf."""
+    labels = "".join(
+        f"LABEL k{number}\n  MENU LABEL Linux {release}\n  LINUX vmlinuz-{release}\n"
+        + (f"  INITRD initrd.img-{release}\n" if guest.initrd else "")
+        + f"  APPEND root={guest.root} modules=sd-mod,usb-storage,ext4 quiet rootfstype=ext4\n\n"
+        for number, release in enumerate(guest.releases))
+    return {"/boot/extlinux.conf": "# Generated by update-extlinux\nDEFAULT menu.c32\nPROMPT 0\n"
+                                   f"MENU TITLE Alpine/Linux Boot Menu\nTIMEOUT 10\n{labels}",
+            "/boot/ldlinux.sys": b"ldlinux",
+            "/etc/update-extlinux.conf": f"overwrite=1\nroot={guest.root}\n"
+                                         "modules=sd-mod,usb-storage,ext4\n"}
+
+
+#: As much of systemd-boot as is asked for.
+SYSTEMD_BOOT = b"MZ" + bytes(100) + b"#### LoaderInfo: systemd-boot 252.5 ####"
+
+
+def _systemd_boot(guest: Legacy) -> dict[str, bytes | str]:
+    """The EFI system partition is /boot, as bootctl install has it; or that is XBOOTLDR."""
+    files: dict[str, bytes | str] = {
+        "/boot/loader/loader.conf": "timeout 3\n#console-mode keep\n"
+                                    f"default {MACHINE_ID}-*\n",
+        "/boot/EFI/systemd/systemd-bootx64.efi": SYSTEMD_BOOT,
+        "/boot/EFI/BOOT/BOOTX64.EFI": SYSTEMD_BOOT,
+        "/etc/kernel/cmdline": f"root={guest.root} ro quiet\n"}
+    for release in guest.releases:
+        initrd = f"initrd     /initrd.img-{release}\n" if guest.initrd else ""
+        files[f"/boot/loader/entries/{MACHINE_ID}-{release}.conf"] = (
+            f"title      Debian GNU/Linux 12 (bookworm)\nversion    {release}\n"
+            f"machine-id {MACHINE_ID}\nsort-key   debian\n"
+            f"options    root={guest.root} ro quiet\nlinux      /vmlinuz-{release}\n{initrd}")
+    return files
+
+
+def _direct(guest: Legacy) -> dict[str, bytes | str]:
+    return {}
+
+
+LOADERS: dict[str, Callable[[Legacy], dict[str, bytes | str]]] = {
+    "grub2": _grub2, "bare-grub2": _bare_grub2, "bls-el8": _bls_el8, "bls-el9": _bls_el9,
+    "grub-legacy": _grub_legacy, "grub.conf": _grub_conf, "extlinux": _extlinux, "alpine": _alpine,
+    "systemd-boot": _systemd_boot, "direct": _direct}

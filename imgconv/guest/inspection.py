@@ -35,7 +35,8 @@ def inspect(appliance: Appliance, root: str | None = None) -> Inspection:
     tags = _tags(appliance)
     filesystems = tuple(
         Filesystem(device, tag.get("TYPE", ""), tag.get("UUID", ""), tag.get("LABEL", ""),
-                   tag.get("PART_ENTRY_UUID", tag.get("PARTUUID", "")))
+                   tag.get("PART_ENTRY_UUID", tag.get("PARTUUID", "")),
+                   tag.get("PART_ENTRY_NAME", tag.get("PARTLABEL", "")))
         for device, tag in tags.items())
     firmware = _firmware(tags)
     if root is None and {f.type for f in filesystems} <= _WINDOWS_ONLY:

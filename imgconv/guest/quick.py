@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from imgconv.errors import ImgconvError
 from imgconv.guest.appliance import Appliance
 from imgconv.guest.protocols import Reader, read_text
-from imgconv.linux import fstab
+from imgconv.linux import fstab, places
 from imgconv.linux.device_names import Renamer
 from imgconv.linux.modinfo import architecture
 from imgconv.model import Bus, Filesystem, LinuxOs, Mount, Names
@@ -116,7 +116,8 @@ def _mounts(reader: Reader, root: Filesystem, filesystems: tuple[Filesystem, ...
             ) -> tuple[Mount, ...] | None:
     """The filesystems of fstab that matter here, parents first; None when one cannot be found."""
     # Of the bus, only the letters of the disks count here, and they are the same on all.
-    renamer = Renamer(filesystems, Names.DEVICE, Bus.SATA)
+    renamer = Renamer(filesystems, Names.DEVICE, Bus.SATA,
+                      places.of(read_text(reader, fstab.PATH) or "", filesystems))
     mounts = [Mount(root.device, "/")]
     for line in fstab.lines(reader):
         if line.path not in _WANTED or line.path == "/":

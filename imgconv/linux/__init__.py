@@ -5,9 +5,20 @@ from __future__ import annotations
 import re
 
 from imgconv.errors import CannotConvert, ImgconvError
-from imgconv.guest.protocols import Reader
-from imgconv.linux import bootloader, crypttab, fstab, initramfs, kernels
+from imgconv.guest.protocols import Reader, read_text
+from imgconv.linux import (
+    bootloader,
+    cmdline,
+    configs,
+    crypttab,
+    esp,
+    fstab,
+    initramfs,
+    kernels,
+    places,
+)
 from imgconv.linux.bootloader import BootLoader
+from imgconv.linux.config import Verdict
 from imgconv.linux.device_names import Renamer, hangs_on_bus, parse
 from imgconv.linux.kernels import Kernel
 from imgconv.model import Bus, Capabilities, Change, Inspection, Options, Plan, RunInGuest
@@ -19,19 +30,25 @@ def plan(reader: Reader, inspection: Inspection, options: Options) -> Plan:
     Raises CannotConvert when its boot loader, kernels or initramfs tool are unknown.
     """
     _refuse_hibernated(inspection)
-    loader, offered = boot_chain(reader)
+    _, offered = boot_chain(reader)
     able_to = capabilities(reader, options.block)
     bus = able_to.block
+    fallback = esp.plan(reader, inspection)
     if not bus.is_virtio:
-        return Plan((), able_to, (able_to.reason,))
-    renamer = Renamer.of(inspection, options.names, bus)
+        return Plan(fallback, able_to, (able_to.reason,))
+    renamer = Renamer.of(inspection, options.names, bus, places.of(
+        read_text(reader, fstab.PATH) or "", inspection.filesystems))
     able = tuple(kernel for kernel in offered if kernel.can_drive(bus))
     warnings = [f"kernel {kernel.release} has no driver for {bus}: its boot menu entries will not "
                 "find the disk" for kernel in offered if kernel not in able]
     warnings += _unknown_disks(reader, renamer)
+    warnings += [f"{check.path} {check.message}: {check.evidence}"
+                 for check in configs.checks(reader, renamer)
+                 if check.verdict is Verdict.DOUBTFUL]
 
     changes: list[Change] = [*fstab.plan(reader, renamer), *crypttab.plan(reader, renamer),
-                             *loader.plan(reader, renamer)]
+                             *bootloader.plan(reader, renamer),
+                             *configs.plan(reader, renamer), *fallback]
     changes += initramfs.persist(reader, renamer, kernels.modular_drivers(able, bus))
     for kernel in able:
         changes += initramfs.plan(reader, kernel, inspection.arch, renamer, options.initramfs)
@@ -99,7 +116,9 @@ def old_bus(reader: Reader) -> Bus:
     A guest that calls its disks hda has the drivers from before libata, which are for IDE.
     """
     kernel = boot_chain(reader)[1][0]
-    named = [parse(line.spec) for line in fstab.lines(reader) if not fstab.is_removable(line)]
+    specs = [line.spec for line in fstab.lines(reader) if not fstab.is_removable(line)]
+    specs += [spec for entry in kernel.entries for _, spec in cmdline.devices(entry.cmdline)]
+    named = map(parse, specs)
     if any(name is not None and name.prefix == "hd" for name in named):
         return Bus.IDE
     if kernel.tree.state("ahci") == "built in":

@@ -7,9 +7,11 @@ import re
 from imgconv.linux.device_names import Renamer, hangs_on_bus
 
 #: A parameter and the device it names, quoted or not: root=/dev/sda1, root=\"/dev/sda1\". It may be
-#: inside a list (cryptopts=target=x,source=/dev/sda5), or followed (cryptdevice=/dev/sda2:name).
+#: inside a list (cryptopts=target=x,source=/dev/sda5), or followed (cryptdevice=/dev/sda2:name), or
+#: behind what TuxOnIce calls its kind (resume=swap:/dev/sda2).
 #: Possessive, or a long line of nothing would take forever.
-_PARAMETER = re.compile(r"""(?<![\w.-])(?P<key>[A-Za-z_][\w.-]*+)=(?P<quote>\\?["']?)
+_PARAMETER = re.compile(r"""(?<![\w.-])(?P<key>[A-Za-z_][\w.-]*+)=
+    (?P<quote>\\?["']?(?:swap:|file:)?+)
     (?P<spec>/dev/disk/by-path/[^\s"',\\]++
            |(?:(?:UUID|LABEL|PARTUUID|PARTLABEL)=)?+[^\s"',:=\\]++(?!=))""", re.VERBOSE)
 
@@ -20,7 +22,8 @@ _BY_UUID = ("root", "real_root", "resume", "cryptdevice", "source")
 def rewrite(text: str, renamer: Renamer, *, by_uuid: bool = True) -> str:
     """`text` (a command line, or a configuration line around one) with its devices renamed."""
     def parameter(match: re.Match[str]) -> str:
-        spec = renamer.rename(match["spec"], by_uuid=by_uuid and match["key"] in _BY_UUID)
+        spec = renamer.rename(match["spec"], by_uuid=by_uuid and match["key"] in _BY_UUID
+                              and not match["quote"].endswith(":"))
         return f"{match['key']}={match['quote']}{spec}"
     return _PARAMETER.sub(parameter, text)
 

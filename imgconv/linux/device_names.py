@@ -8,12 +8,14 @@ which is also the order in which the appliance names them (sda, sdb...).
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from imgconv.model import Bus, Filesystem, Inspection, Names
 
 _DISK = re.compile(r"/dev/(?P<prefix>sd|hd|vd|xvd)(?P<letters>[a-z]{1,2})(?P<number>[1-9]\d{0,2})?")
-_NUMBERED = re.compile(r"/dev/(?P<prefix>nvme(?=\d{1,2}n1)|mmcblk|cciss/c0d)(?P<disk>\d{1,2})"
+_LETTERED = ("sd", "hd", "vd", "xvd")
+_NUMBERED = re.compile(r"/dev/(?P<prefix>nvme(?=\d{1,2}n1)|mmcblk|(?:cciss|ida)/c0d)"
+                       r"(?P<disk>\d{1,2})"
                        r"(?:n1)?(?:p(?P<number>[1-9]\d{0,2}))?")
 
 #: udev's names made of the bus, or of what the disk says of itself on that bus. Those of the device
@@ -28,8 +30,9 @@ _ESCAPE = re.compile(r"\\(?:([0-3][0-7]{2})|x([0-9a-fA-F]{2}))")
 _UUID = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 #: Prefixes of fstab's tags and the attribute that holds their value.
-_TAGS = {"UUID": "uuid", "LABEL": "label", "PARTUUID": "partuuid"}
-_BY_FOLDERS = {"by-uuid": "uuid", "by-label": "label", "by-partuuid": "partuuid"}
+_TAGS = {"UUID": "uuid", "LABEL": "label", "PARTUUID": "partuuid", "PARTLABEL": "partlabel"}
+_BY_FOLDERS = {f"by-{attribute}": attribute for attribute in _TAGS.values()}
+_LABELS = ("label", "partlabel")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,12 @@ class DiskName:
     prefix: str
     disk: int
     partition: int | None
+
+    @property
+    def whole(self) -> str:
+        """The name of the whole disk, without /dev/: "hdc"."""
+        lettered = self.prefix in _LETTERED
+        return self.prefix + (disk_letters(self.disk) if lettered else str(self.disk))
 
     def on(self, prefix: str) -> str:
         number = "" if self.partition is None else str(self.partition)
@@ -52,8 +61,9 @@ def disk_letters(index: int) -> str:
 
 
 def parse(name: str) -> DiskName | None:
-    """Take /dev/sda2, /dev/hdb, /dev/xvda1, /dev/vdc3, /dev/nvme0n1p2, /dev/mmcblk0p1 and
-    /dev/cciss/c0d0p1 apart; None for every other name."""
+    """Take /dev/sda2, /dev/hdb, /dev/xvda1, /dev/vdc3, /dev/nvme0n1p2, /dev/mmcblk0p1,
+    /dev/cciss/c0d0p1 and /dev/ida/c0d0p1 apart; None for every other name. (Of a second namespace
+    or a second controller's disks the number does not tell which disk it is.)"""
     if numbered := _NUMBERED.fullmatch(name):
         return DiskName(numbered["prefix"], int(numbered["disk"]),
                         int(numbered["number"]) if numbered["number"] else None)
@@ -91,15 +101,21 @@ def _prefixes(bus: Bus) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Renamer:
-    """Knows the guest's filesystems and says what each name becomes."""
+    """Knows the guest's filesystems and says what each name becomes.
+
+    `places` says which disk some names are, as places.py found out: (("hdc", 1),) when the guest's
+    /dev/hdc is the second of the given disks. A place of -1 is one that cannot be told.
+    """
 
     filesystems: tuple[Filesystem, ...]
     names: Names
     bus: Bus
+    places: tuple[tuple[str, int], ...] = ()
 
     @classmethod
-    def of(cls, inspection: Inspection, names: Names, bus: Bus) -> Renamer:
-        return cls(inspection.filesystems, names, bus)
+    def of(cls, inspection: Inspection, names: Names, bus: Bus,
+           places: tuple[tuple[str, int], ...] = ()) -> Renamer:
+        return cls(inspection.filesystems, names, bus, places)
 
     def filesystem(self, spec: str) -> Filesystem | None:
         """The filesystem that `spec` means, whatever the bus: /dev/hda1, UUID=..., LABEL=..."""
@@ -112,6 +128,8 @@ class Renamer:
         if equals and not spec.startswith("/dev/"):
             return self._by(_TAGS[tag], value) if tag in _TAGS else None
         name = self._name(spec)
+        if name is not None and self._bare(name):
+            name = replace(name, partition=None)
         wanted = name.on("sd") if name is not None else spec  # the appliance's own name
         return next((f for f in self.filesystems if wanted in (f.device, _mapper_name(f.device))),
                     None)
@@ -119,26 +137,41 @@ class Renamer:
     def _by(self, attribute: str, value: str) -> Filesystem | None:
         def plain(text: str) -> str:
             # UUIDs of vfat are written in either case; labels are not the same in another.
-            return text if attribute == "label" else text.lower()
+            return text if attribute in _LABELS else text.lower()
 
         wanted = plain(_plain(value))
         return next((f for f in self.filesystems
                      if wanted and plain(getattr(f, attribute)) == wanted), None)
 
+    def _disks(self) -> set[int]:
+        return {name.disk for f in self.filesystems if (name := parse(f.device)) is not None}
+
     def _name(self, spec: str) -> DiskName | None:
         """Which disk `spec` is; by-path and by-id tell only where there is but one.
 
         So do hdc, hdd...: that letter is the place on the IDE cables (hdc is the second one's
-        first), and not the number of the disk.
+        first), and not the number of the disk, unless `places` says which.
         """
-        disks = {name.disk for f in self.filesystems if (name := parse(f.device)) is not None}
         match = _OF_BUS.fullmatch(spec)
         if match is None:
             name = parse(spec)
-            placed = name is not None and name.prefix == "hd" and name.disk > 1
-            return None if placed and len(disks) > 1 else name
+            if name is None:
+                return None
+            place = dict(self.places).get(name.whole)
+            if place is not None:
+                return replace(name, disk=place) if place >= 0 else None
+            placed = name.prefix == "hd" and name.disk > 1
+            return None if placed and len(self._disks()) > 1 else name
         number = match["number"]
-        return DiskName("disk/by-", 0, int(number) if number else None) if disks == {0} else None
+        return DiskName("disk/by-", 0, int(number) if number else None) \
+            if self._disks() == {0} else None
+
+    def _bare(self, name: DiskName) -> bool:
+        """Whether `name` is the first partition of a disk with a filesystem and no partitions: Xen
+        gives its guests single filesystems as xvda1 or sda1."""
+        found = [other for f in self.filesystems if (other := parse(f.device)) is not None
+                 and other.disk == name.disk]
+        return name.partition == 1 and [other.partition for other in found] == [None]
 
     def _unique(self, filesystem: Filesystem) -> bool:
         """Whether the UUID means this filesystem only: a copied disk has those of its original. The
@@ -159,11 +192,31 @@ class Renamer:
         if (self.names is Names.UUID and by_uuid and _UUID.fullmatch(filesystem.uuid)
                 and self._unique(filesystem)):
             return f"UUID={filesystem.uuid}"
+        return self._on_new_bus(name)
+
+    def _on_new_bus(self, name: DiskName) -> str:
+        if self._bare(name):
+            name = replace(name, partition=None)
         return name.on(self.bus.disk_prefix)
+
+    def rename_disk(self, spec: str) -> str:
+        """What a whole disk (or a partition) must be called on the new bus, by device name: where a
+        boot loader is installed to, say. `spec` itself when it is none of ours."""
+        name = self._name(spec)
+        if name is None or name.disk not in self._disks():
+            return spec
+        return self._on_new_bus(name)
+
+    def is_disk(self, spec: str) -> bool:
+        """Whether `spec` is a whole disk (or a partition of one) of ours *on the new bus*."""
+        name = self._name(spec)
+        return (name is not None and name.prefix in _prefixes(self.bus)
+                and name.disk in self._disks())
 
     def resolves(self, spec: str) -> Filesystem | None:
         """The filesystem that `spec` means *on the new bus*; None when the name is not there."""
         name = self._name(spec)
-        if name is not None and name.prefix not in _prefixes(self.bus):
+        if name is not None and (name.prefix not in _prefixes(self.bus) or (
+                self._bare(name) and name.prefix == "vd")):
             return None
         return self.filesystem(spec)

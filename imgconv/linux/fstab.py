@@ -23,8 +23,10 @@ _MAX_LINES = 10_000
 #: Optical drives; IDE guests name them like disks (/dev/hdc), and no image is one.
 _OPTICAL = {"iso9660", "udf"}
 
-#: Options that name a further device: a journal or a log of its own, another member.
-_OPTION = re.compile(r"(?<![^\s,])(?P<key>journal_path|journal_dev|logdev|rtdev|device)="
+#: Options that name a further device: a journal or a log of its own, another member, or one that a
+#: mount waits for (systemd.mount(5)).
+_OPTION = re.compile(r"(?<![^\s,])(?P<key>journal_path|journal_dev|logdev|rtdev|device"
+                     r"|x-systemd\.(?:requires|wanted-by|before|after))="
                      r"(?P<spec>/dev/[^\s,]+)")
 
 

@@ -106,7 +106,7 @@ def offered(reader: Reader, entries: Iterable[BootEntry]) -> tuple[Kernel, ...]:
     for (image, initrds), group in groups.items():
         if reader.size(image) is None:
             continue
-        release = release_of(reader, image)
+        release = release_of(reader, image) or _said(group)
         if release is None:
             continue
         if release not in trees:
@@ -118,6 +118,12 @@ def offered(reader: Reader, entries: Iterable[BootEntry]) -> tuple[Kernel, ...]:
             kernels.append(Kernel(release, image, initrds, tree, tuple(group),
                                   arch_of(reader, image)))
     return tuple(kernels)
+
+
+def _said(entries: Iterable[BootEntry]) -> str | None:
+    """The release that boot entries say: an arm64 kernel of systemd-boot is in a file `linux`."""
+    return next((entry.release for entry in entries
+                 if re.fullmatch(_RELEASE, entry.release)), None)
 
 
 def modular_drivers(kernels: Sequence[Kernel], bus: Bus) -> list[str]:

@@ -5,13 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from imgconv import linux
-from imgconv.errors import GuestFileMissing, HostileInput
+from imgconv.errors import CannotConvert, GuestFileMissing, HostileInput
 from imgconv.guest.protocols import Reader, read_text
-from imgconv.linux import cmdline, crypttab, fstab, initramfs, kernels
-from imgconv.linux.bootloader import BootEntry
+from imgconv.linux import (
+    bootloader,
+    cmdline,
+    configs,
+    crypttab,
+    esp,
+    fstab,
+    initramfs,
+    kernels,
+    places,
+)
+from imgconv.linux.bootloader import BootEntry, BootLoader
+from imgconv.linux.config import Check, Verdict
 from imgconv.linux.device_names import Renamer, hangs_on_bus
-from imgconv.linux.edit import lines
 from imgconv.linux.initramfs import check
+from imgconv.linux.inside import Inside
 from imgconv.linux.kernels import Kernel
 from imgconv.model import (
     Filesystem,
@@ -24,15 +35,14 @@ from imgconv.model import (
     WriteFile,
 )
 
-#: Command lines from which the guest makes its next boot entries. That they are right is no fact
-#: of the next boot, but of the one after the guest's next update.
-_NEXT_CMDLINES = ("/etc/default/grub", "/etc/kernel/cmdline")
-
 _SWAP = ("swap", "swsuspend")
 #: By how a device is named here we cannot tell which it is; some of them change with the bus.
-_UNCHECKED = ("PARTLABEL=", "ID=", "/dev/block/", "/dev/root", '"', "'")
-_FALLBACKS = {"x86_64": "BOOTX64.EFI", "i386": "BOOTIA32.EFI", "aarch64": "BOOTAA64.EFI"}
-_TAGGED = ("UUID=", "LABEL=", "PARTUUID=", "/dev/disk/by-")
+_UNCHECKED = ("ID=", "/dev/block/", "/dev/root", '"', "'")
+_TAGGED = ("UUID=", "LABEL=", "PARTUUID=", "PARTLABEL=", "/dev/disk/by-")
+#: Types of fstab that mean any filesystem, or the same one as others do.
+_ANY_TYPE = ("auto", "none")
+_SAME_TYPE = {"ext3": "ext4", "ext2": "ext4", "msdos": "vfat", "ntfs-3g": "ntfs", "ntfs3": "ntfs",
+              "ext4dev": "ext4", "swsuspend": "swap"}
 
 
 def verify(reader: Reader, inspection: Inspection, plan: Plan) -> tuple[Finding, ...]:
@@ -43,7 +53,9 @@ def verify(reader: Reader, inspection: Inspection, plan: Plan) -> tuple[Finding,
     """
     bus = plan.capabilities.block
     # By device name: this renamer changes nothing that is right on the bus, by whatever name.
-    renamer = Renamer.of(inspection, Names.DEVICE, bus)
+    old_fstab = _before(plan, fstab.PATH) or read_text(reader, fstab.PATH) or ""
+    renamer = Renamer.of(inspection, Names.DEVICE, bus,
+                         places.of(old_fstab, inspection.filesystems))
     loader, offered = linux.boot_chain(reader)
     findings = [*_left_out(loader.entries(reader), offered), *_firmware(reader, inspection)]
     for kernel in offered:
@@ -53,7 +65,8 @@ def verify(reader: Reader, inspection: Inspection, plan: Plan) -> tuple[Finding,
     findings += _crypttab(reader, renamer, plan)
     # What only the guest's next update would break is no obstacle for a guest as it was found.
     level = Level.FAILED if plan.changes else Level.WARNING
-    findings += _next_cmdlines(reader, renamer, level)
+    findings += [_finding(check, level) for check in configs.checks(reader, renamer)]
+    findings += _other_loaders(reader, renamer, loader)
     findings += _next_initramfs(reader, renamer, offered, level)
     return tuple(findings)
 
@@ -75,16 +88,16 @@ def _firmware(reader: Reader, inspection: Inspection) -> Iterator[Finding]:
     (UEFI specification 2.10, 3.5.1.1, "Removable Media Boot Behavior")."""
     if inspection.firmware is not Firmware.UEFI:
         return
-    name = _FALLBACKS.get(inspection.arch, "BOOTX64.EFI")
-    for esp in ("/boot/efi", "/efi", "/boot"):
-        for folder in (entry for entry in reader.names(esp) if entry.upper() == "EFI"):
-            for boot in (e for e in reader.names(f"{esp}/{folder}") if e.upper() == "BOOT"):
-                path = f"{esp}/{folder}/{boot}"
-                if any(entry.upper() == name for entry in reader.names(path)):
-                    yield Finding(Level.PROVEN, "UEFI", f"{path}/{name} is there")
-                    return
-    yield Finding(Level.FAILED, "UEFI", f"there is no \\EFI\\BOOT\\{name}, which a machine without "
-                  "the old one's boot entries starts", "grub-install --removable writes it")
+    name = esp.fallback_name(inspection.arch)
+    found = esp.fallback(reader, inspection.arch)
+    if found is None:
+        yield Finding(Level.FAILED, "UEFI", f"there is no \\EFI\\BOOT\\{name}, which a machine "
+                      "without the old one's boot entries starts",
+                      "grub-install --removable writes it")
+    elif found.problem:
+        yield Finding(Level.FAILED, "UEFI", f"{found.path}: {found.problem}")
+    else:
+        yield Finding(Level.PROVEN, "UEFI", f"{found.path} is there")
 
 
 def _kernel(reader: Reader, inspection: Inspection, renamer: Renamer, plan: Plan, kernel: Kernel, *,
@@ -163,6 +176,10 @@ def _initramfs(reader: Reader, inspection: Inspection, renamer: Renamer, kernel:
             yield Finding(Level.FAILED, subject, problem)
         for fact in result.evidence:
             yield Finding(Level.PROVEN, subject, fact, " + ".join(m.kind for m in content.members))
+    # LVM and mdadm in there go by their own copies of their configuration.
+    for found in configs.checks(Inside(content), renamer):
+        if found.verdict in (Verdict.RIGHT, Verdict.WRONG):
+            yield _finding(found, Level.WARNING, subject)
 
 
 def _before(plan: Plan, path: str) -> str | None:
@@ -205,11 +222,23 @@ def _fstab(reader: Reader, inspection: Inspection, renamer: Renamer,
                                 mounted.get(line.path)):
             yield Finding(Level.FAILED, fstab.PATH, f"{line.spec} is {filesystem.device}, and not "
                           f"what {was.spec} was", evidence)
+        elif ours and _other_type(line.type, filesystem):
+            yield Finding(Level.FAILED, fstab.PATH, f"{line.spec} is {filesystem.type}, so it is "
+                          f"not what {was.spec} was", evidence)
         elif line.type == "swap" and filesystem.type not in _SWAP:
             yield Finding(Level.WARNING, fstab.PATH, f"{line.spec} is no swap but "
                           f"{filesystem.type or 'empty'}", evidence)
         else:
             yield Finding(Level.PROVEN, fstab.PATH, f"{line.spec} is there", evidence)
+
+
+def _other_type(wanted: str, filesystem: Filesystem) -> bool:
+    """Whether fstab and blkid disagree on what it is: a witness that the right disk was named."""
+    def plain(kind: str) -> str:
+        return _SAME_TYPE.get(kind, kind)
+
+    kinds = {plain(kind) for kind in wanted.split(",")}
+    return bool(filesystem.type) and not kinds & {*_ANY_TYPE, plain(filesystem.type)}
 
 
 def _same(now: Filesystem, before: Filesystem | None, mounted: str | None) -> bool:
@@ -246,14 +275,30 @@ def _crypttab(reader: Reader, renamer: Renamer, plan: Plan) -> Iterator[Finding]
             yield Finding(Level.PROVEN, crypttab.PATH, f"{spec} is there")
 
 
-def _next_cmdlines(reader: Reader, renamer: Renamer, level: Level) -> Iterator[Finding]:
-    for path in _NEXT_CMDLINES:
-        text = "".join(line for line in lines(read_text(reader, path) or "")
-                       if not line.lstrip().startswith("#"))
-        for key, spec in cmdline.devices(text):
-            if hangs_on_bus(spec) and renamer.resolves(spec) is None:
-                yield Finding(level, path, f"the guest's next boot entries would have "
-                              f"{key}={spec}, which is no name on {renamer.bus}")
+def _finding(check: Check, later: Level, subject: str = "") -> Finding:
+    """`later` is how bad it is that only the guest's own next change breaks something."""
+    level = {Verdict.RIGHT: Level.PROVEN, Verdict.WRONG: Level.FAILED, Verdict.LATER: later,
+             Verdict.DOUBTFUL: Level.WARNING}[check.verdict]
+    message = f"{check.path} in it: {check.message}" if subject else check.message
+    return Finding(level, subject or check.path, message, check.evidence)
+
+
+def _other_loaders(reader: Reader, renamer: Renamer, used: BootLoader) -> Iterator[Finding]:
+    """Menus left over from another boot loader: nothing hangs on them, if we are right."""
+    for loader in bootloader.found(reader):
+        if loader is used:
+            continue
+        yield Finding(Level.WARNING, loader.NAME, "its configuration is there as well; "
+                      f"{used.NAME} is taken for what starts the guest")
+        try:
+            entries = loader.entries(reader)
+        except CannotConvert:
+            continue
+        for entry in entries:
+            for key, spec in cmdline.devices(entry.cmdline):
+                if renamer.resolves(spec) is None and hangs_on_bus(spec):
+                    yield Finding(Level.WARNING, loader.NAME, f"{key}={spec} is no name on "
+                                  f"{renamer.bus}", f"{entry.source}: {entry.title}")
 
 
 def _next_initramfs(reader: Reader, renamer: Renamer, offered: tuple[Kernel, ...],

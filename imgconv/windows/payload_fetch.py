@@ -169,3 +169,7 @@ def _copy(response: http.client.HTTPResponse, descriptor: int, have: int, whole:
             print(f"\r{have >> 20} of {whole >> 20} MiB ", end="\n" * (have == whole), flush=True,
                   file=sys.stderr)
     return "" if whole is None or have == whole else f"{have} of {whole} bytes were sent"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

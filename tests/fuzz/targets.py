@@ -16,8 +16,29 @@ from pathlib import Path
 from imgconv.disk import headers, truncation
 from imgconv.errors import ImgconvError
 from imgconv.guest import quick
-from imgconv.linux import cmdline, crypttab, fstab, kernels, modindex, modinfo, modules
-from imgconv.linux.bootloader import grub2
+from imgconv.linux import (
+    cmdline,
+    configs,
+    crypttab,
+    fstab,
+    kernels,
+    lvm_devices,
+    lvm_filter,
+    mdadm,
+    modindex,
+    modinfo,
+    modules,
+    next_cmdlines,
+    places,
+)
+from imgconv.linux.bootloader import (
+    bls,
+    extlinux,
+    grub2,
+    grub_legacy,
+    grubenv,
+    systemd_boot,
+)
 from imgconv.linux.device_names import Renamer
 from imgconv.linux.initramfs import TOOLS, check, compression, cpio, old_image, uki
 from imgconv.linux.modules import ModuleTree
@@ -54,7 +75,9 @@ from tests.hives import signed, with_checksum
 LIMIT = 4 << 20
 
 _FILESYSTEMS = (Filesystem("/dev/sda1", "ext4", "11111111-1111-4111-8111-111111111111", "root"),
-                Filesystem("/dev/sda2", "swap", "2222-2222"), Filesystem("/dev/sdb", "ext4"))
+                Filesystem("/dev/sda2", "swap", "2222-2222"), Filesystem("/dev/sdb", "ext4"),
+                Filesystem("/dev/sda3", "LVM2_member", "abcdef-1234-5678"),
+                Filesystem("/dev/sda5", "linux_raid_member", "r"))
 _RENAMERS = [Renamer(_FILESYSTEMS, names, bus) for names in Names
              for bus in (Bus.VIRTIO_BLK, Bus.VIRTIO_SCSI)]
 _TREE = ModuleTree("6.1.0", "/lib/modules/6.1.0", {}, {}, frozenset())
@@ -160,6 +183,59 @@ def grub(data: bytes) -> None:
         assert grub2.rewrite_config(after, renamer) == after
         after = grub2.rewrite_defaults(text, renamer)
         assert grub2.rewrite_defaults(after, renamer) == after
+
+
+def _steady(rewrite: Callable[[str, Renamer], str], data: bytes) -> None:
+    """What was rewritten stays as it is."""
+    text = data.decode("utf-8", "surrogateescape")
+    for renamer in _RENAMERS:
+        after = rewrite(text, renamer)
+        assert rewrite(after, renamer) == after
+
+
+def grub_menu(data: bytes) -> None:
+    guest = FakeGuest({"/boot/grub/menu.lst": data, "/boot/grub/default": data,
+                       "/boot/grub/device.map": data, "/etc/grub.conf": data})
+    list(grub_legacy.next_names(guest))
+    _steady(grub_legacy.rewrite, data)
+    _steady(grub_legacy.rewrite_map, data)
+    kernels.offered(guest, grub_legacy.entries(guest))
+
+
+def boot_files(data: bytes) -> None:
+    name = f"/boot/loader/entries/{data[:8].hex()}-1.conf"
+    guest = FakeGuest({name: data, "/boot/grub2/grubenv": data, "/boot/loader/loader.conf": data,
+                       "/boot/grub2/grub.cfg": b"blscfg\n" + data})
+    _steady(bls.rewrite, data)
+    systemd_boot.entries(guest)
+    grub2.entries(guest)
+    _steady(grubenv.rewrite, data)
+    text = data.decode("utf-8", "surrogateescape")
+    after = grubenv.rewrite(text, _RENAMERS[0])
+    assert len(after.encode("utf-8", "surrogateescape")) == len(data)
+
+
+def syslinux(data: bytes) -> None:
+    guest = FakeGuest({"/boot/extlinux/extlinux.conf": data, "/boot/extlinux/x": data})
+    _steady(extlinux.rewrite, data)
+    for renamer in _RENAMERS:
+        extlinux.plan(guest, renamer)
+    kernels.offered(guest, extlinux.entries(guest))
+
+
+def config(data: bytes) -> None:
+    """Every file of `configs`, and what an fstab tells of the places of disks."""
+    guest = FakeGuest(dict.fromkeys((
+        "/etc/lvm/lvm.conf", "/etc/lvm/devices/system.devices", "/etc/mdadm.conf",
+        "/etc/blkid.tab", "/etc/hdparm.conf", "/etc/sysconfig/grub", "/etc/kernel/cmdline"), data))
+    for renamer in _RENAMERS:
+        list(configs.checks(guest, renamer))
+        configs.plan(guest, renamer)
+    _steady(lvm_devices.rewrite, data)
+    _steady(mdadm.rewrite, data)
+    _steady(next_cmdlines.rewrite, data)
+    places.of(data.decode("utf-8", "surrogateescape"), _FILESYSTEMS)
+    _steady(lvm_filter.rewrite, data)
 
 
 def kernel_image(data: bytes) -> None:
@@ -321,7 +397,7 @@ def ntfs_volume(data: bytes) -> None:
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target for target in (
         initramfs, initramfs_config, refused_image, decompress, module_index, module_text, module,
-        mounts, crypt, command_line, grub,
+        mounts, crypt, command_line, grub, grub_menu, boot_files, syslinux, config,
         kernel_image, os_release, image, tables, inf, pe, catalog, hive, hive_log,
         windows_registry, driver_database, ntfs_volume, vmx, libvirt_xml, ovf, ova)}
 

@@ -1,4 +1,10 @@
-"""GRUB 2: the generated grub.cfg, and /etc/default/grub from which it is generated."""
+"""GRUB 2: the generated grub.cfg, and /etc/default/grub from which it is generated.
+
+On Fedora and Enterprise Linux 8 and later, grub.cfg has no entries but the command `blscfg`, which
+reads them from files (bls.py); their command line may be a variable of the environment block
+(grubenv.py). What is on their EFI system partition is, from Fedora 34 and Enterprise Linux 9 on, a
+stub that leads to /boot/grub2/grub.cfg.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +15,18 @@ from dataclasses import replace
 
 from imgconv.errors import HostileInput
 from imgconv.guest.protocols import Reader, read_text
-from imgconv.linux import cmdline
-from imgconv.linux.bootloader.entry import BootEntry, locate
-from imgconv.linux.bootloader.grub2_menu import default_line
+from imgconv.linux import cmdline, esp
+from imgconv.linux.bootloader import bls, grubenv
+from imgconv.linux.bootloader.entry import (
+    LONGEST,
+    LONGEST_TITLE,
+    MAX_CONFIGS,
+    BootEntry,
+    Places,
+    check_number,
+    refuse_xen,
+)
+from imgconv.linux.bootloader.grub2_menu import chosen_name, default_line
 from imgconv.linux.device_names import Renamer
 from imgconv.linux.edit import edit, lines
 from imgconv.model import Change, Names
@@ -20,7 +35,8 @@ NAME = "GRUB 2"
 
 DEFAULTS = "/etc/default/grub"
 _DEFAULTS_D = "/etc/default/grub.d"
-_CONFIGS = ("/boot/grub/grub.cfg", "/boot/grub2/grub.cfg")
+_FOLDERS = ("/boot/grub", "/boot/grub2")
+_CONFIGS = tuple(f"{folder}/grub.cfg" for folder in _FOLDERS)
 
 _TITLE = re.compile(r"""\s*menuentry\s+(?:'(?P<single>[^']*)'|"(?P<double>[^"]*)"|(?P<bare>\S+))""")
 _LINUX = re.compile(r"\s*linux(?:16|efi)?\s+(?P<kernel>\S+)(?P<cmdline>.*)")
@@ -29,28 +45,20 @@ _LONGEST_SET = 4096
 _SET = re.compile(r"""\s*set\s+(?P<name>\w+)=(?P<quote>["']?)(?P<value>[^"']*)(?P=quote)\s*$""")
 _VARIABLE = re.compile(r"\$(?P<brace>\{)?(?P<name>\w+)(?(brace)\})")
 _INITRD = re.compile(r"\s*initrd(?:16|efi)?\s+(?P<paths>.+)")
+_BLSCFG = re.compile(r"^[ \t]*+blscfg[ \t]*+$", re.MULTILINE)
+_ENTRIES = "/boot/loader/entries"
+#: `xen_hypervisor` is arm64's word.
+_XEN = re.compile(r"[ \t]*+(?:multiboot2?[ \t]++(?:\S*/)?xen|xen_hypervisor[ \t])")
 _NO_UUID = re.compile(r"^[ \t]*(?:export[ \t]+)?GRUB_DISABLE_LINUX_UUID=([\"']?)true\1(?=\s|$)",
                       re.MULTILINE)
-
-#: A longer command line is none: the kernel takes 2,048 characters on x86, 4,096 at most.
-_LONGEST = 8192
-
-#: A menu with more entries than this, or that names more files, is none; each costs questions to
-#: the appliance. So do configurations.
-_MAX_ENTRIES = 1000
-_MAX_FILES = 1000
-_MAX_CONFIGS = 16
-
-#: As much of a title as is shown.
-_LONGEST_TITLE = 200
 
 
 def _configs(reader: Reader) -> tuple[str, ...]:
     """Every grub.cfg with entries; some distributions keep theirs on the EFI system partition."""
-    efi = tuple(f"/boot/efi/EFI/{name}/grub.cfg" for name in reader.names("/boot/efi/EFI"))
-    found = tuple(path for path in (*_CONFIGS, *efi) if reader.size(path) is not None)
-    if len(found) > _MAX_CONFIGS:
-        raise HostileInput(f"the guest has more than {_MAX_CONFIGS} configurations of {NAME}")
+    on_esp = tuple(f"{folder}/grub.cfg" for folder in esp.vendors(reader))
+    found = tuple(path for path in (*_CONFIGS, *on_esp) if reader.size(path) is not None)
+    if len(found) > MAX_CONFIGS:
+        raise HostileInput(f"the guest has more than {MAX_CONFIGS} configurations of {NAME}")
     return found
 
 
@@ -58,26 +66,59 @@ def detect(reader: Reader) -> bool:
     return bool(_configs(reader))
 
 
+def installed(reader: Reader) -> bool:
+    """What grub-install writes: core.img for the BIOS, a program for UEFI."""
+    on_esp = any(name.lower().startswith("grub") and name.lower().endswith(".efi")
+                 and name.lower() != "grub.efi"  # that is GRUB legacy's
+                 for folder in esp.vendors(reader) for name in reader.names(folder))
+    return on_esp or any(reader.size(f"{folder}/i386-pc/core.img") is not None
+                         for folder in _FOLDERS)
+
+
 def entries(reader: Reader) -> tuple[BootEntry, ...]:
-    return tuple(entry for path in _configs(reader)
-                 for entry in parse(reader, path, read_text(reader, path) or ""))
+    """Raises CannotConvert when the default starts Xen."""
+    found: list[BootEntry] = []
+    for path in _configs(reader):
+        text = read_text(reader, path) or ""
+        own = parse(reader, path, text)
+        from_files = _from_files(reader, path, text) if _BLSCFG.search(text) else []
+        # `blscfg` comes before all that other scripts add, unless one of those is the default.
+        other = default_line(reader, path, text) is not None and not chosen_name(
+            reader, path, text).isdecimal()
+        found += [*own, *from_files] if other else [*from_files, *own]
+    return tuple(dict.fromkeys(found))
+
+
+def _from_files(reader: Reader, source: str, text: str) -> list[BootEntry]:
+    """The entries in files, the default first. grub.cfg sets what the environment block lacks."""
+    variables = {match["name"]: match["value"] for line in lines(text)
+                 if len(line) <= _LONGEST_SET and (match := _SET.match(line))}
+    variables |= grubenv.variables(reader, _environment(source))
+    read = bls.read(reader, _ENTRIES)
+    places = Places(reader, _ENTRIES)
+    made = [bls.boot_entry(entry, places, variables) for entry in read]
+    wanted = chosen_name(reader, source, text)
+    chosen = next((index for index, entry in enumerate(read)
+                   if wanted in (entry.ident, f"{entry.ident}.conf", entry.first("title"),
+                                 str(index))), 0)
+    return [made[chosen], *made[:chosen], *made[chosen + 1:]] if made else []
+
+
+def _environment(source: str) -> str:
+    return source.rpartition("/")[0] + "/grubenv"
 
 
 def parse(reader: Reader, source: str, text: str) -> list[BootEntry]:
     """The menu entries of one grub.cfg that start a kernel, the default first, submenus included.
 
-    Raises HostileInput when there are more than any menu has.
+    Raises HostileInput when there are more than any menu has, CannotConvert when the default starts
+    Xen.
     """
     text = text.replace("\\\n", " ")  # a line that goes on
-    places: dict[str, str] = {}
+    places = Places(reader, source)
 
     def place(word: str) -> str:
-        name = _path(word)
-        if name not in places:
-            if len(places) == _MAX_FILES:
-                raise HostileInput(f"{source} names more than {_MAX_FILES:,} files")
-            places[name] = locate(reader, name)
-        return places[name]
+        return places(_path(word))
 
     found: list[BootEntry] = []
     variables: dict[str, str] = {}
@@ -94,11 +135,12 @@ def parse(reader: Reader, source: str, text: str) -> list[BootEntry]:
         elif match := _LINUX.match(line):
             if start == default and chosen < 0:
                 chosen = len(found)
-            if len(found) == _MAX_ENTRIES:
-                raise HostileInput(f"{source} has more than {_MAX_ENTRIES:,} menu entries")
-            found.append(BootEntry(title[:_LONGEST_TITLE], place(match["kernel"]), (),
+            check_number(found, source)
+            found.append(BootEntry(title[:LONGEST_TITLE], place(match["kernel"]), (),
                                    _expand(_unquote(match["cmdline"]), variables), source))
             begun = True
+        elif start == default and start >= 0 and _XEN.match(line):
+            raise refuse_xen(source, title)
         elif begun and (match := _INITRD.match(line)):
             begun = False
             initrds = tuple(place(word) for word in match["paths"].split())
@@ -118,9 +160,9 @@ def _path(word: str) -> str:
 
 def _unquote(text: str) -> str:
     try:
-        return " ".join(shlex.split(text[:_LONGEST], comments=False))
+        return " ".join(shlex.split(text[:LONGEST], comments=False))
     except ValueError:  # unbalanced quotes: GRUB would fail too, but the words are still telling
-        return text[:_LONGEST].strip()
+        return text[:LONGEST].strip()
 
 
 def rewrite_config(text: str, renamer: Renamer) -> str:
@@ -161,8 +203,17 @@ def plan(reader: Reader, renamer: Renamer) -> tuple[Change, ...]:
     for path in _configs(reader):
         changes += edit(reader, path, lambda text: rewrite_config(text, renamer),
                         "the kernel looks for its root and its resume device by these names")
-    for path in (DEFAULTS, *(f"{_DEFAULTS_D}/{name}" for name in reader.names(_DEFAULTS_D)
-                             if name.endswith(".cfg"))):
+    for path in dict.fromkeys(map(_environment, _configs(reader))):
+        changes += grubenv.plan(reader, renamer, path)
+    if any(_BLSCFG.search(read_text(reader, path) or "") for path in _configs(reader)):
+        changes += bls.plan(reader, renamer, _ENTRIES)
+    for path in (DEFAULTS, *drop_ins(reader)):
         changes += edit(reader, path, lambda text: rewrite_defaults(text, renamer),
                         "the next update-grub must write the same names")
     return tuple(changes)
+
+
+def drop_ins(reader: Reader) -> tuple[str, ...]:
+    """Files that are read behind /etc/default/grub (Ubuntu, Debian's cloud images)."""
+    return tuple(f"{_DEFAULTS_D}/{name}" for name in reader.names(_DEFAULTS_D)
+                 if name.endswith(".cfg"))

@@ -22,7 +22,7 @@ _DEEPEST = 50
 def default_line(reader: Reader, source: str, text: str) -> int | None:
     """The number of the line (from 0) with the `menuentry` that the configuration `text` at
     `source` starts by default; None when that cannot be told, and GRUB takes the first."""
-    chosen = _chosen(reader, source, text)
+    chosen = chosen_name(reader, source, text)
     names: dict[str, int] = {}
     path: list[tuple[str, ...]] = []  # the names of the menus that are open
     counts = [0]
@@ -58,8 +58,9 @@ def default_line(reader: Reader, source: str, text: str) -> int | None:
     return names.get(chosen, names.get(f"{chosen}>0"))
 
 
-def _chosen(reader: Reader, source: str, text: str) -> str:
-    """A number, title or id, or several joined by ">" for an entry in a submenu."""
+def chosen_name(reader: Reader, source: str, text: str) -> str:
+    """What names the default in the configuration `text` at `source`: a number, title or id, or
+    several joined by ">" for an entry in a submenu."""
     values = [match["value"].strip() for line in lines(text) if (match := _DEFAULT.match(line))]
     value = next((value for value in reversed(values) if "next_entry" not in value), "0")
     if "saved_entry" in value:

@@ -245,8 +245,8 @@ MUTATIONS = [
         "/etc/fstab": "/dev/disk/by-path/pci-0000:00:01.1-ata-1-part2 none swap sw 0 0\n"}),
         planner=no_edit(fstab)),
     Mutation("external log left", "/dev/sda2 is on none", legacy=replace(LEGACY, extra={
-        "/etc/fstab": "/dev/sda1 / xfs rw,logdev=/dev/sda2 0 1\n"}),
-        disk=replaced("/etc/fstab", "logdev=/dev/vda2", "logdev=/dev/sda2")),
+        "/etc/fstab": "/dev/sda1 / ext4 rw,journal_path=/dev/sda2 0 1\n"}),
+        disk=replaced("/etc/fstab", "journal_path=/dev/vda2", "journal_path=/dev/sda2")),
     Mutation("/etc/default/grub left", "next boot entries", planner=no_edit(
         grub2, "rewrite_defaults")),
     Mutation("modules file not written", "would lose the drivers",

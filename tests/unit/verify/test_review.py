@@ -9,7 +9,16 @@ import pytest
 from imgconv import linux, pipeline
 from imgconv.linux import initramfs
 from imgconv.linux.initramfs import cpio
-from imgconv.model import Bus, Capabilities, Firmware, InitramfsMode, Level, Options, Plan
+from imgconv.model import (
+    Bus,
+    Capabilities,
+    Filesystem,
+    Firmware,
+    InitramfsMode,
+    Level,
+    Options,
+    Plan,
+)
 from imgconv.verify import linux as verify
 from tests.fake_guest import FakeGuest
 from tests.guests import Legacy
@@ -94,6 +103,8 @@ def test_hd_letters_are_places_on_the_cable() -> None:
     """With several disks /dev/hdc need not be the third: what is not known is not proven."""
     legacy = Legacy(disk="hda", second_disk=True)
     guest, inspection = legacy.build()
+    inspection = replace(inspection, filesystems=(
+        *inspection.filesystems, Filesystem("/dev/sdc1", "ext4", "third")))
     fstab = guest.files["/etc/fstab"].replace(b"/dev/hdb1", b"/dev/hdc1")
     guest.files["/etc/fstab"] = fstab
     plan = linux.plan(guest, inspection, SPLICE)
@@ -107,11 +118,16 @@ def test_hd_letters_are_places_on_the_cable() -> None:
 def test_old_names_mean_the_old_bus() -> None:
     guest, _ = Legacy(disk="hda", virtio="absent").build()
     assert linux.old_bus(guest) is Bus.IDE
+    for path in guest.files:  # root= says so as well
+        if path == "/etc/fstab":
+            guest.files[path] = b"LABEL=/ / ext3 defaults 0 1\n"
+        guest.files[path] = guest.files[path].replace(b"ata_piix", b"ahci")
+    assert linux.old_bus(guest) is Bus.IDE
 
 
 def test_names_that_are_not_understood_are_said() -> None:
     guest, inspection = Legacy().build()
-    guest.files["/etc/fstab"] += b"PARTLABEL=data /data ext4 defaults 0 2\n"
+    guest.files["/etc/fstab"] += b"ID=data /data ext4 defaults 0 2\n"
     plan = Plan((), Capabilities(Bus.VIRTIO_BLK))
-    assert any("PARTLABEL=data" in f.message and f.level is Level.WARNING
+    assert any("ID=data" in f.message and f.level is Level.WARNING
                for f in verify.verify(guest, inspection, plan))
