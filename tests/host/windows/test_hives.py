@@ -154,6 +154,13 @@ def test_damage_that_only_an_edit_would_meet() -> None:
         edited(loaded)
 
 
+def test_values_that_only_python_takes_for_one() -> None:
+    there = registry.Hive(make_hive({"A": {"i": 1, "\u0131": 2}}))
+    edits = Edits(there, PATH)
+    edits.set("A", [registry.dword("I", 1), registry.dword("\u0131", 2)], "")
+    assert edits.changes() == ()
+
+
 def test_missing_and_too_large() -> None:
     with pytest.raises(GuestFileMissing):
         hives.load(FakeGuest({}), PATH)
