@@ -70,10 +70,11 @@ def checksum_right(header: bytes | bytearray) -> bool:
 def fold(name: str) -> str:
     """`name` as Windows compares it: in capitals, but one character stays one.
 
-    Windows' own table is older than Python's and knows fewer capitals, and none for ı, ſ, ς and µ,
-    whose small letter is another one. Here a capital counts when its small letter is the character
-    itself and both were in Unicode 3.2: names that are equal here are equal to Windows, and what it
-    takes for equal beyond that (some Greek and Latin letters of 5.0) is not found in other case.
+    Windows' own table is older than Python's and knows fewer capitals, and none for a dotless i, a
+    long s, a final sigma and a micro sign, whose capitals have another small letter. Here a capital
+    counts when its small letter is the character itself and both were in Unicode 3.2: names that
+    are equal here are equal to Windows. What it takes for equal beyond that (some Greek and Latin
+    letters of Unicode 5.0) is only found in its own letter case.
     """
     return name.upper() if name.isascii() else "".join(map(_capital, name))
 
