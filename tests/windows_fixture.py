@@ -191,6 +191,16 @@ def _database(made: Windows) -> None:
                  {"Inst": (service, (name,))})
 
 
+def publish_network(made: Windows, endings: tuple[str, ...]) -> None:
+    """A driver for virtio-net, of which the driver store has files with these endings."""
+    guid = "{4d36e972-e325-11ce-bfc1-08002be10318}"
+    package = f"netkvm.inf_{made.arch}_4444444444444444"
+    made.set(f"Control\\Class\\{guid}", Class="Net")
+    _publish(made, "oem4.inf", package, guid, 0x0F000000, {
+        "kvmnet6.ndi": ("netkvm", ("PCI\\VEN_1AF4&DEV_1000",))})
+    made.files |= {f"{STORE}/{package}/netkvm.{ending}": b"x" for ending in endings}
+
+
 def _publish(made: Windows, inf: str, package: str, guid: str, score: int,
              sections: dict[str, tuple[str, tuple[str, ...]]]) -> None:
     made.system[f"{DATABASE}\\DriverInfFiles\\{inf}"] = {

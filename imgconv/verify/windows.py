@@ -6,7 +6,8 @@ disk, and every link of that chain is a finding. It shares nothing with what wro
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from imgconv.errors import CannotConvert, GuestFileMissing, HostileInput, ImgconvError
 from imgconv.guest.protocols import NAMES_LIMIT, Reader
@@ -91,6 +92,17 @@ def capabilities(reader: Reader, inspection: Inspection,
         reason = reason or f"Windows does not start from {bus}: {broken.message}"
     raise CannotConvert("this Windows has a working driver for no disk controller that there is",
                         hint="convert it with `imgconv virtio-ize`, which gives it one")
+
+
+def proven(able_to: Capabilities, findings: Sequence[Finding]) -> Capabilities:
+    """`able_to` without the devices for which `verify` has found no driver.
+
+    So the machine of a conversion is the one that `capabilities` would have led to.
+    """
+    sure = {finding.subject for finding in findings if finding.level is Level.PROVEN}
+    return replace(able_to, net=able_to.net and devices.VIRTIO_NET.name in sure,
+                   rng=able_to.rng and devices.VIRTIO_RNG.name in sure,
+                   balloon=able_to.balloon and devices.VIRTIO_BALLOON.name in sure)
 
 
 def _virtio_1_0(guest: _Guest, system: Hive, bus: Bus) -> bool:

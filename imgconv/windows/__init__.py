@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
-from imgconv.errors import CannotConvert
+from imgconv.errors import CannotConvert, ImgconvError
 from imgconv.guest.protocols import Reader
 from imgconv.model import (
     Bus,
@@ -83,6 +83,7 @@ def plan(reader: Reader, inspection: Inspection, options: Options) -> Plan:
         if boot:
             _start_at_boot(registry.system, package, names, windows)
     if windows.release < FIRST_DRIVER_DATABASE:
+        assert registry.software is not None
         staging.device_path(registry.software, selection.packages)
         critical_device_database.plan_fallback(registry.system)
     services.plan_fallback(registry.system, reader, root)
@@ -91,7 +92,8 @@ def plan(reader: Reader, inspection: Inspection, options: Options) -> Plan:
                   for warning in package.warnings),
                 *volumes.warnings(inspection), *foreign.plan(registry.system, windows),
                 *san_policy.plan(registry.system, inspection, windows),
-                *policy.warnings(reader, inspection, registry.system.hive, registry.software.hive)]
+                *policy.warnings(reader, inspection, registry.system.hive,
+                                 registry.software.hive if registry.software else None)]
     more, said = _first_boot(reader, registry.system, selection, windows, root)
     changes += [*more, *efi.plan(reader, inspection), *_head_count(reader, inspection, windows)]
     if registry.boot is not None:
@@ -111,14 +113,16 @@ def old_bus(windows: WindowsVersion) -> Bus:
 @dataclass(frozen=True, slots=True)
 class _Registry:
     """The guest's hives and what is to be edited in them; `drivers` is there since Windows 8, and
-    `boot` (the BCD) since Vista."""
+    `boot` (the BCD) since Vista. Since Windows 8, SOFTWARE is not edited but only asked about
+    policies, so it may be unreadable there: `software` is None then, and `unread` says why."""
 
     loaded: tuple[LoadedHive, ...]
     edits: tuple[Edits, ...]
     system: Edits
-    software: Edits
+    software: Edits | None
     drivers: Edits | None
     boot: Edits | None
+    unread: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, reader: Reader, inspection: Inspection) -> _Registry:
@@ -132,18 +136,27 @@ class _Registry:
             return Edits(loaded[-1].hive, path)
 
         folder = f"{_systemroot(inspection)}/System32/config"
-        system, software, drivers = (edits(reader.find(f"{folder}/{name}"))
-                                     for name in ("SYSTEM", "SOFTWARE", "DRIVERS"))
-        boot = edits(bcd.path(reader, inspection))
-        if system is None or software is None:
+        paths = {name: reader.find(f"{folder}/{name}")
+                 for name in ("SYSTEM", "SOFTWARE", "DRIVERS")}
+        system = edits(paths["SYSTEM"])
+        if system is None or paths["SOFTWARE"] is None:
             raise CannotConvert(f"{folder} has no SYSTEM or no SOFTWARE hive",
                                 hint="this Windows is not complete")
+        software: Edits | None = None
+        unread: tuple[str, ...] = ()
+        try:
+            software = edits(paths["SOFTWARE"])
+        except ImgconvError as error:
+            if versions.of(inspection).release < FIRST_DRIVER_DATABASE:
+                raise
+            unread = (policy.not_looked_at(error),)
+        drivers, boot = edits(paths["DRIVERS"]), edits(bcd.path(reader, inspection))
         found = tuple(one for one in (system, software, drivers, boot) if one is not None)
-        return cls(tuple(loaded), found, system, software, drivers, boot)
+        return cls(tuple(loaded), found, system, software, drivers, boot, unread)
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        return tuple(warning for hive in self.loaded for warning in hive.warnings)
+        return (*self.unread, *(warning for hive in self.loaded for warning in hive.warnings))
 
     def changes(self) -> tuple[Change, ...]:
         return tuple(change for hive, edits in zip(self.loaded, self.edits, strict=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final
 
 from imgconv.errors import ImgconvError
@@ -16,6 +17,8 @@ from imgconv.windows.versions import WindowsVersion
 
 #: Where Windows keeps the catalogs of drivers (DRIVER_ACTION_VERIFY's subsystem).
 CATALOGS: Final = "System32/CatRoot/{F750E6C3-38EE-11D1-85E5-00C04FC295EE}"
+#: 64-bit Windows loads only signed drivers from Vista on.
+_SIGNED_FROM: Final = (6, 0)
 STORE: Final = "System32/DriverStore/FileRepository"
 
 #: Sets of functions, not files: the loader knows where they are (apisetschema.dll).
@@ -103,20 +106,48 @@ def _imports(reader: Reader, systemroot: str, path: str, driver: pe.Pe) -> Link:
 
 def _signature(windows: WindowsVersion, match: Match, path: str, driver: pe.Pe,
                catalogs: dict[str, catalog.Catalog]) -> Link:
-    if driver.signed:
-        return proven("signature", f"{path} has a signature")
-    for name, content in catalogs.items():
-        if content.intact is not False and (content.lists(driver.sha1)
-                                            or content.lists(driver.sha256)):
-            return proven("signature", f"{path} is in the signed catalog {name}", content.signer)
+    """Roots are not known here: whether it leads to Microsoft is told by names."""
+    problems = []
+    for name, signed, covers in _signatures(driver, catalogs):
+        problem = _no_good(signed, covers=covers)
+        if not problem:
+            return proven("signature", f"{name} covers {path} and leads to Microsoft by name" + (
+                "" if signed.intact else "; it is of a kind that is not checked any further"),
+                signed.signer)
+        problems.append(f"{name} {problem}")
     if match.in_box or in_box(match.service):
         # Windows' own catalogs are thousands, and some of many megabytes.
-        return warning("signature", f"{path} is Windows' own and has no signature of its own; "
-                       "its catalog was not looked for")
-    if windows.arch == "x86":
-        return warning("signature", f"{path} is not signed; 32-bit Windows starts it anyway")
-    return failed("signature", f"{path} is not signed, by itself or in a catalog",
-                  ", ".join(catalogs) or "no catalog")
+        return warning("signature", f"{path} is Windows' own and has no good signature of its own; "
+                       "its catalog was not looked for", "; ".join(problems))
+    if windows.arch == "x86" or windows.release < _SIGNED_FROM:
+        name = "32-bit Windows" if windows.arch == "x86" else "this Windows"
+        return warning("signature", f"{path} has no good signature; {name} starts it anyway",
+                       "; ".join(problems))
+    return failed("signature", f"{path} has no good signature, of its own or in a catalog: 64-bit "
+                  "Windows does not start it (0xc0000428)", "; ".join(problems) or "none at all")
+
+
+def _signatures(driver: pe.Pe, catalogs: dict[str, catalog.Catalog]
+                ) -> Iterator[tuple[str, catalog.Signature, bool]]:
+    """Each signature with what to call it, and whether it is for this driver."""
+    hashes = (driver.sha1, driver.sha256)
+    for certificate in driver.certificates:
+        with suppress(ImgconvError):
+            own = catalog.embedded(certificate)
+            yield "its own signature", own, own.file_digest in hashes
+    for name, content in catalogs.items():
+        yield f"the catalog {name}", content, any(content.lists(digest) for digest in hashes)
+
+
+def _no_good(signed: catalog.Signature, *, covers: bool) -> str:
+    """Why a signature does not count, "" when it does."""
+    if not covers:
+        return "is for other files"
+    if signed.intact is False:
+        return "was changed after it was signed"
+    if signed.self_signed:
+        return "is a test signature"
+    return "" if signed.leads_to_microsoft else "does not lead to Microsoft"
 
 
 def in_box(service: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from imgconv.model import DeleteRegistryKey, RegistryValue, SetRegistry
-from imgconv.windows.registry import Hive
+from imgconv.windows.registry import Hive, fold
 
 
 class Edits:
@@ -20,12 +20,11 @@ class Edits:
         """Set values of `key`; without values, see to it that the key is there."""
         wanted = tuple(values)
         now = self.hive.key(key)
-        there = {value.name.upper(): value for value in now.values()} if now is not None else {}
+        there = {fold(value.name): value for value in now.values()} if now is not None else {}
         # A name's letter case is not worth an edit, and hivex would keep the old one anyway.
-        left = tuple(value for value in wanted if not _same(there.get(value.name.upper()), value))
+        left = tuple(value for value in wanted if not _same(there.get(fold(value.name)), value))
         if left or now is None:
-            before = tuple(there[value.name.upper()] for value in left
-                           if value.name.upper() in there)
+            before = tuple(there[fold(value.name)] for value in left if fold(value.name) in there)
             self._add(SetRegistry(self.path, key, left, why, before))
 
     def delete(self, key: str, why: str) -> None:

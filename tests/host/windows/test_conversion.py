@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from imgconv import pipeline
+from imgconv.errors import CannotConvert
 from imgconv.model import (
     Bus,
     DeleteRegistryKey,
@@ -33,6 +34,7 @@ from imgconv.windows import registry
 from imgconv.windows.registry import Hive
 from tests import windows_payloads
 from tests.fake_guest import FakeGuest
+from tests.hives import with_sequences
 from tests.registry_compare import differences
 from tests.windows_data import SAMPLE_ISO, needs_data
 from tests.windows_guests import RELEASES, WindowsTree
@@ -168,6 +170,43 @@ def test_without_a_driver_it_stays_on_the_old_bus(payload: Path) -> None:
     pipeline.apply(guest, plan)
     assert _failed(pipeline.verified(guest, inspection, options, plan)) == []
     assert any(target(change) == "/dev/sda1 at 0x1a" for change in plan.changes)
+
+
+def _no_bin(hive: bytes) -> bytes:
+    return hive[:4096] + bytes(4) + hive[4100:]
+
+
+#: Hives of which nothing can be read, and such that only look bad where nobody reads.
+_UNREADABLE: dict[str, Callable[[bytes], bytes]] = {
+    "zeros": lambda hive: bytes(len(hive)), "empty": lambda hive: b"",
+    "no root": lambda hive: hive[:4132] + bytes(64) + hive[4196:]}
+_UNSOUND: dict[str, Callable[[bytes], bytes]] = {
+    "no bin": _no_bin, "dirty, no bin": lambda hive: with_sequences(_no_bin(hive), 8, 7)}
+
+
+@pytest.mark.parametrize("what", [*_UNREADABLE, *_UNSOUND])
+def test_software_is_only_asked_about_policies_since_8(payload: Path, what: str) -> None:
+    guest, inspection, path = _spoiled("11", what)
+    plan = pipeline.planned(guest, inspection, Options(drivers=payload))
+    assert plan.capabilities.block is Bus.VIRTIO_BLK
+    assert path not in {target(change) for change in plan.changes}
+    assert any("the policies were not looked at" in said and path in said
+               for said in plan.warnings) == (what in _UNREADABLE)
+
+
+@pytest.mark.parametrize("what", [*_UNREADABLE, *_UNSOUND])
+def test_software_is_edited_before_8(payload: Path, what: str) -> None:
+    guest, inspection, path = _spoiled("7", what)
+    with pytest.raises(CannotConvert, match=f"{path} is damaged"):
+        pipeline.planned(guest, inspection, Options(drivers=payload))
+
+
+def _spoiled(name: str, what: str) -> tuple[_Guest, Inspection, str]:
+    """A guest whose SOFTWARE is spoiled, and where it is."""
+    built, inspection = _tree(name).build()
+    path = next(name for name in built.files if name.endswith("/SOFTWARE"))
+    spoil = (_UNREADABLE | _UNSOUND)[what]
+    return _Guest(built.files | {path: spoil(built.files[path])}), inspection, path
 
 
 def _boot_sector() -> bytes:
