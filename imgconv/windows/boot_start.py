@@ -38,8 +38,9 @@ _CHANNELLED: Final = ("intelide", "pciide", "msahci", "viaide", "amdide", "cmdid
 _UNLISTED: Final = ("core", "core security extensions", "early-launch", "pnp filter")
 
 #: What stands on the controller; in the real hives of 7, 8.1 and 10 all of these are Start 0. XP's
-#: volumes are made by ftdisk.
-_STACK: Final = ("pci", "disk", "partmgr", "mountmgr", "volsnap")
+#: volumes are made by ftdisk, and 2000 has no snapshots of them yet.
+_STACK: Final = ("pci", "disk", "partmgr", "mountmgr")
+_SNAPSHOTS_FROM: Final = (5, 1)
 _FTDISK_UNTIL: Final = (5, 9)
 _VOLUME_DRIVER_FROM: Final = (10, 0)
 
@@ -110,6 +111,8 @@ def _stack(system: Hive, control_set: str, reader: Reader | None, systemroot: st
            windows: WindowsVersion) -> Iterator[Link]:
     ftdisk = windows.release <= _FTDISK_UNTIL
     names = [*_STACK, "ftdisk" if ftdisk else "volmgr"]
+    if windows.release >= _SNAPSHOTS_FROM:
+        names.append("volsnap")
     if windows.release >= _VOLUME_DRIVER_FROM:
         names.append("volume")
     for name in names:

@@ -256,6 +256,12 @@ def test_a_broken_link_is_found(name: str, what: str, change: Callable[[Windows]
     assert subject in _failed(_verify(guest)), what
 
 
+def test_windows_2000_has_no_snapshots_of_volumes() -> None:
+    guest = fixture.windows(5, 0, 2195, "x86")
+    guest.drop("*\\Services\\volsnap")
+    assert _failed(_verify(guest)) == []
+
+
 def _dirty(hive: bytes) -> bytes:
     first, = struct.unpack_from("<I", hive, 4)
     return with_checksum(hive[:4] + struct.pack("<I", first + 1) + hive[8:])
