@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from imgconv.errors import CannotConvert, GuestFileMissing, HostileInput, ImgconvError
-from imgconv.guest.protocols import NAMES_LIMIT, Reader
+from imgconv.guest.protocols import Reader
 from imgconv.model import (
     Bus,
     Capabilities,
@@ -294,7 +294,7 @@ def _by_path(guest: _Guest, reader: Reader, device: PciDevice) -> tuple[Level, s
     value = key.text("DevicePath") if key is not None else None
     wanted = device.hardware_ids[0].partition("&SUBSYS")[0].lower()
     for entry in (value or "").split(";"):
-        path = entry.strip().replace("\\", "/")
+        path = entry.strip().replace("\\", "/").rstrip("/")
         folder = path.lower().removeprefix("%systemroot%/")
         # Windows' own folder has thousands, none of them for virtio.
         if folder == path.lower() or folder in ("inf", ""):
@@ -314,7 +314,7 @@ def _infs(reader: Reader, folder: str) -> Iterator[str]:
     top = reader.find(folder)
     if top is None:
         return
-    names = reader.names(top)[:NAMES_LIMIT]
+    names = reader.names(top)
     folders = [top, *(f"{top}/{name}" for name in names if reader.is_dir(f"{top}/{name}"))]
     found = [f"{path}/{name}" for path in folders[:_MOST_FOLDERS] for name in reader.names(path)
              if name.lower().endswith(".inf")]

@@ -262,6 +262,16 @@ def test_windows_2000_has_no_snapshots_of_volumes() -> None:
     assert _failed(_verify(guest)) == []
 
 
+@pytest.mark.parametrize("folder", ["inf", "inf\\", "", "\\"])
+def test_windows_own_folder_of_the_device_path_is_not_read(folder: str) -> None:
+    guest = fixture.windows(*_GUESTS["7"])
+    guest.software = {"Microsoft\\Windows\\CurrentVersion": {
+        "DevicePath": f"%SystemRoot%\\{folder}"}}
+    guest.files |= {f"/Windows/inf/netkvm.{ending}": b"PCI\\VEN_1AF4&DEV_1000"
+                    for ending in ("inf", "sys", "cat")}
+    assert not verify.capabilities(guest.guest(), guest.inspection).net
+
+
 def _dirty(hive: bytes) -> bytes:
     first, = struct.unpack_from("<I", hive, 4)
     return with_checksum(hive[:4] + struct.pack("<I", first + 1) + hive[8:])
