@@ -93,6 +93,22 @@ def check(reader: Reader, systemroot: str, windows: WindowsVersion, path: str,
         yield _store(reader, systemroot, match, found, data)
 
 
+def program_problem(reader: Reader, path: str, arch: str) -> str:
+    """Why firmware or a loader cannot start the program at `path`; "" when it can. `arch` is as in
+    INF files. Raises HostileInput when it is too large."""
+    found = reader.find(path)
+    if found is None or reader.size(found) is None:
+        return f"{path} does not exist"
+    data = reader.read(found, pe.PE_LIMIT)
+    try:
+        program = pe.parse(data)
+    except ImgconvError as error:
+        return f"{found}: {error.message}"
+    if len(data) < _claimed_size(data):
+        return f"{found} is cut off"
+    return "" if program.arch == arch else f"{found} is for {program.arch}, not for {arch}"
+
+
 def _claimed_size(data: bytes) -> int:
     """How long a PE file is by its headers: where its last section ends."""
     try:
