@@ -25,6 +25,7 @@ from imgconv.model import (
     WriteFile,
     target,
 )
+from imgconv.verify import windows_loader
 from imgconv.windows import (
     boot_files,
     boot_match,
@@ -52,7 +53,8 @@ def verify(reader: Reader, inspection: Inspection, plan: Plan) -> tuple[Finding,
     a SYSTEM hive that says nothing, HostileInput for what exceeds a limit.
     """
     guest = _Guest(reader, inspection)
-    findings = [*_hives(reader, guest, plan), *_written(reader, plan)]
+    findings = [*_hives(reader, guest, plan), *_written(reader, plan),
+                *windows_loader.findings(reader, inspection)]
     if guest.system is None:
         return tuple(findings)
     system, bus = guest.system, plan.capabilities.block

@@ -220,11 +220,17 @@ _OLD: list[tuple[str, Callable[[Windows], None], str]] = [
 _OLD_64 = [("catalog without the driver", _no_list, "virtio-blk: signature"),
            ("catalog gone", _without(f"{fixture.CATALOGS}/viostor.cat"), "virtio-blk: signature"),
            ("volmgr demoted", _put("*\\Services\\volmgr", Start=2), "Windows: volmgr")]
-_XP = [("ftdisk gone", _drop("*\\Services\\ftdisk"), "Windows: ftdisk")]
+_BOOTMGR = [("bootmgr gone", _without("/bootmgr"), "start: bootmgr"),
+            ("BCD gone", _without("/Boot/BCD"), "start: BCD"),
+            ("winload gone", _without("/Windows/System32/winload.exe"), "start: loader")]
+_XP = [*((f"{name} gone", _without(f"/{name}"), f"start: {name}")
+         for name in ("ntldr", "boot.ini", "NTDETECT.COM")),
+       ("ftdisk gone", _drop("*\\Services\\ftdisk"), "Windows: ftdisk")]
 _TEN = [("volume driver gone", _drop("*\\Services\\volume"), "Windows: volume")]
 
 _CASES = [(name, *case) for name, cases in (
-    ("10", _ALL + _NEW + _TEN), ("8.1", _ALL + _NEW), ("7", _ALL + _OLD + _OLD_64),
+    ("10", _ALL + _NEW + _TEN + _BOOTMGR), ("8.1", _ALL + _NEW + _BOOTMGR),
+    ("7", _ALL + _OLD + _OLD_64 + _BOOTMGR),
     ("XP", _ALL + _OLD + _XP)) for case in cases]
 
 
