@@ -21,7 +21,7 @@ from imgconv.model import (
     WindowsOs,
 )
 from imgconv.windows.registry import sz
-from tests import windows_payloads
+from tests import windows_hives, windows_payloads
 from tests.fake_guest import FakeGuest
 from tests.hives import Value, make_hive
 
@@ -126,6 +126,7 @@ def windows(major: int, minor: int, build: int, arch: str) -> Windows:
     """A guest with viostor in place."""
     made = Windows((major, minor, build), arch)
     made.system["Select"] = {"Current": 1, "Default": 1, "Failed": 0, "LastKnownGood": 2}
+    made.files |= _start(made)
     made.set("Control\\ServiceGroupOrder", List=_ORDER)
     for guid, name in ((SCSI, "SCSIAdapter"), (HDC, "hdc"), (DISK, "DiskDrive"),
                        (VOLUME, "Volume"), (SYSTEM_CLASS, "System")):
@@ -159,6 +160,21 @@ def windows(major: int, minor: int, build: int, arch: str) -> Windows:
     else:
         made.files[f"{CATALOGS}/viostor.cat"] = catalog
     return made
+
+
+def _start(made: Windows) -> dict[str, bytes]:
+    """What the BIOS starts, up to Windows' loader."""
+    if made.version < (6, 0):
+        return {f"/{name}": b"x" for name in ("ntldr", "boot.ini", "NTDETECT.COM")}
+    return {"/bootmgr": b"x", "/Boot/BCD": bcd(), "/Windows/System32/winload.exe": made.pe()}
+
+
+@cache
+def bcd() -> bytes:
+    """A boot configuration for BIOS."""
+    where = windows_hives.device(1 << 20, 0x1A2B3C4D)
+    return make_hive(windows_hives.bcd(windows_hives.Release("Windows", (6, 1, 7601), "amd64"),
+                                       efi=False, boot=where, root=where))
 
 
 @cache

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from imgconv.errors import CannotConvert, GuestFileMissing, HostileInput, ImgconvError
-from imgconv.guest.protocols import NAMES_LIMIT, Reader
+from imgconv.guest.protocols import Reader
 from imgconv.model import (
     Bus,
     Capabilities,
@@ -26,6 +26,7 @@ from imgconv.model import (
     WriteFile,
     target,
 )
+from imgconv.verify import windows_loader
 from imgconv.windows import (
     boot_files,
     boot_match,
@@ -53,7 +54,8 @@ def verify(reader: Reader, inspection: Inspection, plan: Plan) -> tuple[Finding,
     a SYSTEM hive that says nothing, HostileInput for what exceeds a limit.
     """
     guest = _Guest(reader, inspection)
-    findings = [*_hives(reader, guest, plan), *_written(reader, plan)]
+    findings = [*_hives(reader, guest, plan), *_written(reader, plan),
+                *windows_loader.findings(reader, inspection)]
     if guest.system is None:
         return tuple(findings)
     system, bus = guest.system, plan.capabilities.block
@@ -306,7 +308,7 @@ def _by_path(guest: _Guest, reader: Reader, device: PciDevice) -> tuple[Level, s
     value = key.text("DevicePath") if key is not None else None
     wanted = device.hardware_ids[0].partition("&SUBSYS")[0].lower()
     for entry in (value or "").split(";"):
-        path = entry.strip().replace("\\", "/")
+        path = entry.strip().replace("\\", "/").rstrip("/")
         folder = path.lower().removeprefix("%systemroot%/")
         # Windows' own folder has thousands, none of them for virtio.
         if folder == path.lower() or folder in ("inf", ""):
@@ -326,7 +328,7 @@ def _infs(reader: Reader, folder: str) -> Iterator[str]:
     top = reader.find(folder)
     if top is None:
         return
-    names = reader.names(top)[:NAMES_LIMIT]
+    names = reader.names(top)
     folders = [top, *(f"{top}/{name}" for name in names if reader.is_dir(f"{top}/{name}"))]
     found = [f"{path}/{name}" for path in folders[:_MOST_FOLDERS] for name in reader.names(path)
              if name.lower().endswith(".inf")]

@@ -89,17 +89,31 @@ def warnings(bcd: Hive, inspection: Inspection) -> tuple[str, ...]:
         return ("the boot configuration names no Windows to start: mend it with "
                 "bootrec /rebuildbcd, from Windows' setup medium",)
     said = []
-    ending = ".efi" if inspection.firmware is Firmware.UEFI else ".exe"
-    if entry.loader and not entry.loader.lower().endswith(ending):
+    if entry.loader and not fits(entry, inspection):
         said.append(f"the boot configuration starts {entry.loader}, which is none of "
                     f"{inspection.firmware.name}'s loaders: mend it with bcdboot C:\\Windows, from "
                     "Windows' setup medium")
-    own = next((f.partuuid.lower() for f in inspection.filesystems
-                if f.device == inspection.root), "")
-    if entry.partition and own and entry.partition not in (own, own.rpartition("-")[0]):
+    if elsewhere(entry, inspection):
         said.append(f"the boot configuration starts the Windows on another partition "
-                    f"({entry.partition}) than {inspection.root} ({own})")
+                    f"({entry.partition}) than {inspection.root} ({_own(inspection)})")
     return tuple(said)
+
+
+def fits(entry: Entry, inspection: Inspection) -> bool:
+    """Whether the entry's loader is one for this firmware."""
+    ending = ".efi" if inspection.firmware is Firmware.UEFI else ".exe"
+    return entry.loader.lower().endswith(ending)
+
+
+def elsewhere(entry: Entry, inspection: Inspection) -> bool:
+    """Whether the entry evidently starts the Windows of another partition, or disk, than root."""
+    own = _own(inspection)
+    return bool(entry.partition and own and entry.partition not in (own, own.rpartition("-")[0]))
+
+
+def _own(inspection: Inspection) -> str:
+    return next((f.partuuid.lower() for f in inspection.filesystems
+                 if f.device == inspection.root), "")
 
 
 def _loaders(bcd: Hive) -> list[str]:

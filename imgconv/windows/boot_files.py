@@ -23,14 +23,17 @@ STORE: Final = "System32/DriverStore/FileRepository"
 
 #: Sets of functions, not files: the loader knows where they are (apisetschema.dll).
 _API_SETS: Final = ("api-", "ext-")
-_DRIVE = re.compile(r"(?:\\\?\?\\)?[A-Za-z]:\\")
+_DRIVE = re.compile(r"(?:\\\?\?\\)?([A-Za-z]):\\")
+#: The letter that Windows gives its own volume. It may be another, but hardly ever is.
+_OWN_LETTER: Final = "c"
 
 
 def resolve(systemroot: str, image_path: str | None, service: str) -> str | None:
     """The guest's path for a service's ImagePath, None when it is none that the loader takes.
 
     The loader takes paths below the system root (relative, or with \\SystemRoot\\); a full one
-    (\\??\\C:\\Windows\\...) only leads there when it names the system's own volume.
+    (\\??\\C:\\Windows\\...) only leads there when it names the system's own volume, so one of
+    another drive is None too (see `on_other_drive`).
     """
     if not image_path:
         return f"{systemroot}/System32/drivers/{service}.sys"
@@ -39,11 +42,22 @@ def resolve(systemroot: str, image_path: str | None, service: str) -> str | None
         if path.lower().startswith(prefix.lower()):
             return _below(systemroot, path[len(prefix):])
     drive = _DRIVE.match(path)
-    if drive is not None:
-        return _below("", path[drive.end():])
-    if path.startswith("\\") or "%" in path:
+    if drive is not None and drive[1].lower() == _OWN_LETTER:
+        return _below(own_drive(systemroot), path[drive.end():])
+    if drive is not None or path.startswith("\\") or "%" in path:
         return None
     return _below(systemroot, path)
+
+
+def on_other_drive(image_path: str | None) -> bool:
+    """Whether a service's ImagePath names another drive than C:; it may be Windows' own even so."""
+    drive = _DRIVE.match((image_path or "").strip().strip('"'))
+    return drive is not None and drive[1].lower() != _OWN_LETTER
+
+
+def own_drive(systemroot: str) -> str:
+    """Where the volume is mounted that `systemroot` is on; "" for the root folder."""
+    return "/c" if systemroot.startswith("/c/") else ""
 
 
 def _below(top: str, path: str) -> str | None:
@@ -80,6 +94,22 @@ def check(reader: Reader, systemroot: str, windows: WindowsVersion, path: str,
     yield _signature(windows, match, found, driver, catalogs)
     if match.package:
         yield _store(reader, systemroot, match, found, data)
+
+
+def program_problem(reader: Reader, path: str, arch: str) -> str:
+    """Why firmware or a loader cannot start the program at `path`; "" when it can. `arch` is as in
+    INF files. Raises HostileInput when it is too large."""
+    found = reader.find(path)
+    if found is None or reader.size(found) is None:
+        return f"{path} does not exist"
+    data = reader.read(found, pe.PE_LIMIT)
+    try:
+        program = pe.parse(data)
+    except ImgconvError as error:
+        return f"{found}: {error.message}"
+    if len(data) < _claimed_size(data):
+        return f"{found} is cut off"
+    return "" if program.arch == arch else f"{found} is for {program.arch}, not for {arch}"
 
 
 def _claimed_size(data: bytes) -> int:

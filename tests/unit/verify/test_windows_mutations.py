@@ -220,11 +220,17 @@ _OLD: list[tuple[str, Callable[[Windows], None], str]] = [
 _OLD_64 = [("catalog without the driver", _no_list, "virtio-blk: signature"),
            ("catalog gone", _without(f"{fixture.CATALOGS}/viostor.cat"), "virtio-blk: signature"),
            ("volmgr demoted", _put("*\\Services\\volmgr", Start=2), "Windows: volmgr")]
-_XP = [("ftdisk gone", _drop("*\\Services\\ftdisk"), "Windows: ftdisk")]
+_BOOTMGR = [("bootmgr gone", _without("/bootmgr"), "start: bootmgr"),
+            ("BCD gone", _without("/Boot/BCD"), "start: BCD"),
+            ("winload gone", _without("/Windows/System32/winload.exe"), "start: loader")]
+_XP = [*((f"{name} gone", _without(f"/{name}"), f"start: {name}")
+         for name in ("ntldr", "boot.ini", "NTDETECT.COM")),
+       ("ftdisk gone", _drop("*\\Services\\ftdisk"), "Windows: ftdisk")]
 _TEN = [("volume driver gone", _drop("*\\Services\\volume"), "Windows: volume")]
 
 _CASES = [(name, *case) for name, cases in (
-    ("10", _ALL + _NEW + _TEN), ("8.1", _ALL + _NEW), ("7", _ALL + _OLD + _OLD_64),
+    ("10", _ALL + _NEW + _TEN + _BOOTMGR), ("8.1", _ALL + _NEW + _BOOTMGR),
+    ("7", _ALL + _OLD + _OLD_64 + _BOOTMGR),
     ("XP", _ALL + _OLD + _XP)) for case in cases]
 
 
@@ -312,6 +318,22 @@ def test_a_catalog_must_lead_to_microsoft_too() -> None:
 def test_32_bit_windows_starts_without_a_signature() -> None:
     driver = windows_payloads.pe(windows_payloads.X86, signed=False)
     assert _signature(driver, name="XP").level is Level.WARNING
+
+
+def test_windows_2000_has_no_snapshots_of_volumes() -> None:
+    guest = fixture.windows(5, 0, 2195, "x86")
+    guest.drop("*\\Services\\volsnap")
+    assert _failed(_verify(guest)) == []
+
+
+@pytest.mark.parametrize("folder", ["inf", "inf\\", "", "\\"])
+def test_windows_own_folder_of_the_device_path_is_not_read(folder: str) -> None:
+    guest = fixture.windows(*_GUESTS["7"])
+    guest.software = {"Microsoft\\Windows\\CurrentVersion": {
+        "DevicePath": f"%SystemRoot%\\{folder}"}}
+    guest.files |= {f"/Windows/inf/netkvm.{ending}": b"PCI\\VEN_1AF4&DEV_1000"
+                    for ending in ("inf", "sys", "cat")}
+    assert not verify.capabilities(guest.guest(), guest.inspection).net
 
 
 def _dirty(hive: bytes) -> bytes:
