@@ -12,7 +12,8 @@ They get a folder for each driver, `%SystemRoot%\Drivers\VirtIO\<driver>`. Each 
 DevicePath: 7 looks into folders below one that is named, XP does not.
 
 In either case Windows copies a driver from there to `System32\drivers` when it installs a device,
-signature checked, so that only drivers that are needed to get that far are put there as well.
+signature checked, so that only drivers that are needed to get that far are put there as well. Those
+whose INF leaves them in the driver store (dirid 13) are loaded from there and copied nowhere.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ from imgconv.windows.virtio_win import DriverPackage
 #: Where older Windows look for drivers, below the system root; one folder for each.
 DRIVERS: Final = "Drivers/VirtIO"
 
+#: The target of what stays in the package's folder in the driver store (`inf.File`).
+_PACKAGE: Final = "{package}/"
+
 #: The key of DevicePath in the SOFTWARE hive, and what it says when nobody changed it.
 _DEVICE_PATH_KEY = r"Microsoft\Windows\CurrentVersion"
 _DEFAULT_PATH = r"%SystemRoot%\inf"
@@ -46,7 +50,9 @@ def files(reader: Reader, systemroot: str, package: DriverPackage, published: Pu
     """What has to be written for `package`; what is there already is left out.
 
     `systemroot` is the guest's path ("/c/Windows"). `published` is needed from Windows 8 on. With
-    `boot` the drivers themselves go to System32/drivers too. Raises IncompletePackage, BadInf.
+    `boot` the drivers themselves go to System32/drivers too, if the INF says so.
+
+    Raises IncompletePackage, BadInf.
     """
     if windows.release < FIRST_DRIVER_DATABASE:
         wanted = {f"{DRIVERS}/{package.name}/{name}": content
@@ -109,12 +115,22 @@ def _kept_drivers(reader: Reader, systemroot: str, package: DriverPackage, publi
 
 
 def _drivers(package: DriverPackage, windows: WindowsVersion) -> dict[str, str]:
-    """What the INF copies to System32/drivers: places below the system root, and files' names."""
+    """What the INF copies to System32/drivers: places below the system root, and files' names.
+
+    Nothing where Windows loads the driver from the driver store: so do those of virtio-win for 11,
+    whose INFs say dirid 13. Raises IncompletePackage when the INF has no driver at all.
+    """
     installs = dict.fromkeys(model.install for model in package.inf.models(windows))
-    wanted = {file.target: file.source for install in installs
-              for file in package.inf.installation(install, windows).files
-              if file.target.lower().startswith(f"{places.DRIVERS}/".lower())}
-    if not wanted:
+    copied = {file.target: file.source for install in installs
+              for file in package.inf.installation(install, windows).files}
+    stored = [target.removeprefix(_PACKAGE) for target in copied
+              if target.startswith(_PACKAGE) and target.lower().endswith(".sys")
+              and windows.release >= FIRST_DRIVER_DATABASE]
+    for name in stored:
+        _file(package, name)
+    wanted = {target: source for target, source in copied.items()
+              if target.lower().startswith(f"{places.DRIVERS}/".lower())}
+    if not wanted and not stored:
         raise IncompletePackage(f"{package.inf.name} of {package.origin} copies no driver",
                                 hint="take the package from a complete virtio-win")
     return wanted
