@@ -217,8 +217,10 @@ def _der(tag: int, content: bytes) -> bytes:
 
 
 def inf(name: str, *, decoration: str = "NTamd64.10.0", version: str = "07/19/2017,100.1.2.3",
-        copies: tuple[str, ...] | None = None, catalog_file: str | None = None) -> bytes:
-    """The INF of a storage driver `name`, in the form that virtio-win's have."""
+        copies: tuple[str, ...] | None = None, catalog_file: str | None = None,
+        dirid: int = 12) -> bytes:
+    """The INF of a storage driver `name`, in the form that virtio-win's have. `dirid` says where
+    the driver is loaded from: those for Windows 11 have 13, the driver store."""
     listed = "\n".join(copies or (f"{name}.sys",))
     disks = "\n".join(f"{copy} = 1,," for copy in copies or (f"{name}.sys",))
     catalog_line = f"CatalogFile={name}.cat" if catalog_file is None else (
@@ -235,7 +237,7 @@ DriverVer={version}
 [SourceDisksFiles]
 {disks}
 [DestinationDirs]
-Files = 12
+Files = {dirid}
 [Manufacturer]
 %Maker% = Models,{decoration}
 [Models.{decoration}]
@@ -251,7 +253,7 @@ AddService = {name}, 2, Service
 ServiceType = 1
 StartType = 0
 ErrorControl = 1
-ServiceBinary = %12%\\{name}.sys
+ServiceBinary = %{dirid}%\\{name}.sys
 LoadOrderGroup = SCSI miniport
 [Strings]
 Maker = "Test Corp"

@@ -28,13 +28,13 @@ from imgconv.model import (
 )
 from imgconv.verify import windows_loader
 from imgconv.windows import (
-    boot_files,
     boot_match,
     boot_start,
     control_sets,
     devices,
     hive_check,
     hives,
+    places,
 )
 from imgconv.windows.boot_start import Link
 from imgconv.windows.devices import PciDevice
@@ -289,7 +289,7 @@ def _drives(guest: _Guest, reader: Reader, system: Hive,
         match = boot_match.find(system, current, guest.windows, plain, database=database)
         problems = [link for link in match.links if link.level is Level.FAILED]
         if not problems:
-            folder = f"{guest.systemroot}/{boot_files.STORE}/{match.package}"
+            folder = f"{guest.systemroot}/{places.FILE_REPOSITORY}/{match.package}"
             found = reader.find(folder)
             endings = {name.lower().rpartition(".")[2] for name in reader.names(found)
                        } if found is not None else set()

@@ -97,7 +97,7 @@ def plan(reader: Reader, inspection: Inspection, options: Options) -> Plan:
     more, said = _first_boot(reader, registry.system, selection, windows, root)
     changes += [*more, *efi.plan(reader, inspection), *_head_count(reader, inspection, windows)]
     if registry.boot is not None:
-        bcd.plan(registry.boot, inspection, forget_session=options.discard_hibernation)
+        bcd.plan(registry.boot, reader, inspection)
         warnings += bcd.warnings(registry.boot.hive, inspection)
     if able_to.reason:
         warnings.insert(0, able_to.reason)

@@ -11,16 +11,12 @@ from typing import Final
 from imgconv.errors import ImgconvError
 from imgconv.guest.protocols import Reader
 from imgconv.model import Level
-from imgconv.windows import catalog, pe
+from imgconv.windows import catalog, pe, places
 from imgconv.windows.boot_match import Link, Match, failed, proven, warning
 from imgconv.windows.versions import WindowsVersion
 
-#: Where Windows keeps the catalogs of drivers (DRIVER_ACTION_VERIFY's subsystem).
-CATALOGS: Final = "System32/CatRoot/{F750E6C3-38EE-11D1-85E5-00C04FC295EE}"
 #: 64-bit Windows loads only signed drivers from Vista on.
 _SIGNED_FROM: Final = (6, 0)
-STORE: Final = "System32/DriverStore/FileRepository"
-
 #: Sets of functions, not files: the loader knows where they are (apisetschema.dll).
 _API_SETS: Final = ("api-", "ext-")
 _DRIVE = re.compile(r"(?:\\\?\?\\)?([A-Za-z]):\\")
@@ -194,7 +190,7 @@ def _catalogs(reader: Reader, systemroot: str, match: Match,
     names = (f"{match.package}.cat", match.inf.lower().removesuffix(".inf") + ".cat",
              f"{stem}.cat")
     paths = [path for name in names if len(name) > 4
-             and (path := reader.find(f"{systemroot}/{CATALOGS}/{name}")) is not None]
+             and (path := reader.find(f"{systemroot}/{places.CATALOGS}/{name}")) is not None]
     for path in paths:
         try:
             yield path, catalog.parse(reader.read(path, catalog.CATALOG_LIMIT))
@@ -206,7 +202,7 @@ def _store(reader: Reader, systemroot: str, match: Match, path: str, driver: byt
     """Whether the driver store has the package from which Windows installs the driver for good."""
     # What Windows itself brings it can do without: it is in use already.
     level = Level.WARNING if match.in_box else Level.FAILED
-    wanted = f"{systemroot}/{STORE}/{match.package}"
+    wanted = f"{systemroot}/{places.FILE_REPOSITORY}/{match.package}"
     folder = reader.find(wanted)
     names = {name.lower(): name for name in reader.names(folder)} if folder is not None else {}
     if not names:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Final
 
 from imgconv.errors import CannotConvert
 from imgconv.guest.protocols import Reader
+from imgconv.windows import places
 from imgconv.windows.registry import BINARY, Hive
 from imgconv.windows.versions import FIRST_DRIVER_DATABASE, WindowsVersion
 from imgconv.windows.virtio_win import DriverPackage
-
-#: Below the system root, one folder a package.
-FILE_REPOSITORY: Final = "System32/DriverStore/FileRepository"
 
 _OEM = re.compile(r"oem(\d{1,6})\.inf", re.IGNORECASE)
 #: Windows' own map of the numbers would have 8 KiB then; real guests have some ten or hundred.
@@ -78,7 +75,7 @@ class DriverStore:
 
     def holds(self, package_folder: str) -> bool:
         """Whether the driver store really has the package that the registry speaks of."""
-        path = f"{self._root}/{FILE_REPOSITORY}/{package_folder}"
+        path = f"{self._root}/{places.FILE_REPOSITORY}/{package_folder}"
         return (found := self._reader.find(path)) is not None and self._reader.is_dir(found)
 
     def _has_inf(self, number: int) -> bool:

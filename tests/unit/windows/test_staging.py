@@ -146,6 +146,28 @@ def test_a_boot_driver_without_a_driver_is_refused() -> None:
         staging.files(guest(), "/c/Windows", package, PUBLISHED, boot=True, windows=WIN10)
 
 
+STORED = replace(PACKAGE, inf=TwoModels("viostor.inf", {"target": "{package}/viostor.sys"}))
+
+
+def test_a_driver_that_stays_in_the_store_is_copied_nowhere() -> None:
+    changes = staging.files(guest(), "/c/Windows", STORED, PUBLISHED, boot=True, windows=WIN10)
+    assert [change.path for change in changes if change.path.endswith(".sys")] == [
+        f"{STORE}/viostor.sys"]
+    assert staging.files(guest(), "/c/Windows", STORED, KEPT, boot=True, windows=WIN10) == ()
+
+
+def test_one_that_ought_to_stay_there_but_is_missing_is_refused() -> None:
+    files = {name: content for name, content in PACKAGE.files.items() if name != "viostor.sys"}
+    with pytest.raises(staging.IncompletePackage):
+        staging.files(guest(), "/c/Windows", replace(STORED, files=files), PUBLISHED, boot=True,
+                      windows=WIN10)
+
+
+def test_windows_7_loads_nothing_from_its_store() -> None:
+    with pytest.raises(staging.IncompletePackage, match="no driver"):
+        staging.files(guest(), "/c/Windows", STORED, None, boot=True, windows=WIN7)
+
+
 @needs_data
 @pytest.mark.parametrize(("folder", "windows", "expected"), [
     ("viostor/w10/amd64", WIN10, "viostor.sys"),
