@@ -24,7 +24,7 @@ from typing import Final
 from imgconv.errors import ImgconvError
 from imgconv.guest.protocols import Reader
 from imgconv.model import WriteFile
-from imgconv.windows import guest_files, places, registry
+from imgconv.windows import guest_files, package_name, places, registry
 from imgconv.windows.driver_database import Published
 from imgconv.windows.edits import Edits
 from imgconv.windows.versions import FIRST_DRIVER_DATABASE, WindowsVersion
@@ -32,9 +32,6 @@ from imgconv.windows.virtio_win import DriverPackage
 
 #: Where older Windows look for drivers, below the system root; one folder for each.
 DRIVERS: Final = "Drivers/VirtIO"
-
-#: The target of what stays in the package's folder in the driver store (`inf.File`).
-_PACKAGE: Final = "{package}/"
 
 #: The key of DevicePath in the SOFTWARE hive, and what it says when nobody changed it.
 _DEVICE_PATH_KEY = r"Microsoft\Windows\CurrentVersion"
@@ -102,15 +99,15 @@ def _store(package: DriverPackage, published: Published,
 
 def _kept_drivers(reader: Reader, systemroot: str, package: DriverPackage, published: Published,
                   windows: WindowsVersion) -> tuple[WriteFile, ...]:
-    """The guest's own drivers, where its package was imported, but never met a device."""
+    """The guest's own drivers, where its package was imported but never met a device, or where
+    System32/drivers has another build than the package that Windows takes it for."""
     changes: list[WriteFile] = []
     for target, source in _drivers(package, windows).items():
-        if reader.find(f"{systemroot}/{target}") is None:
-            stored = guest_files.spelled(reader, "/".join((
-                systemroot, places.FILE_REPOSITORY, published.package_folder, source)))
-            changes += guest_files.write(
-                reader, f"{systemroot}/{target}", reader.read(stored, guest_files.FILE_LIMIT),
-                f"the driver {package.name}, which the guest has in its driver store")
+        stored = guest_files.spelled(reader, "/".join((
+            systemroot, places.FILE_REPOSITORY, published.package_folder, source)))
+        changes += guest_files.write(
+            reader, f"{systemroot}/{target}", reader.read(stored, guest_files.FILE_LIMIT),
+            f"the driver {package.name}, which the guest has in its driver store")
     return tuple(changes)
 
 
@@ -120,16 +117,14 @@ def _drivers(package: DriverPackage, windows: WindowsVersion) -> dict[str, str]:
     Nothing where Windows loads the driver from the driver store: so do those of virtio-win for 11,
     whose INFs say dirid 13. Raises IncompletePackage when the INF has no driver at all.
     """
-    installs = dict.fromkeys(model.install for model in package.inf.models(windows))
-    copied = {file.target: file.source for install in installs
-              for file in package.inf.installation(install, windows).files}
-    stored = [target.removeprefix(_PACKAGE) for target in copied
-              if target.startswith(_PACKAGE) and target.lower().endswith(".sys")
+    drivers = package_name.drivers(package, windows)
+    stored = [target.removeprefix(package_name.PACKAGE) for target in drivers
+              if target.startswith(package_name.PACKAGE)
               and windows.release >= FIRST_DRIVER_DATABASE]
     for name in stored:
         _file(package, name)
-    wanted = {target: source for target, source in copied.items()
-              if target.lower().startswith(f"{places.DRIVERS}/".lower())}
+    wanted = {target: source for target, source in drivers.items()
+              if not target.startswith(package_name.PACKAGE)}
     if not wanted and not stored:
         raise IncompletePackage(f"{package.inf.name} of {package.origin} copies no driver",
                                 hint="take the package from a complete virtio-win")

@@ -114,6 +114,7 @@ def test_a_file_of_the_same_size_is_compared() -> None:
 def test_a_kept_package_stays_as_it_is() -> None:
     fake = guest()
     fake.files["/c/Windows/System32/drivers/viostor.sys"] = b"newer"
+    fake.files[f"{STORE}/viostor.sys"] = b"newer"
     assert staging.files(fake, "/c/Windows", PACKAGE, KEPT, boot=True, windows=WIN10) == ()
 
 
@@ -123,6 +124,14 @@ def test_a_kept_package_that_was_never_installed_gives_its_driver() -> None:
     assert staging.files(fake, "/c/Windows", PACKAGE, KEPT, boot=False, windows=WIN10) == ()
     change, = staging.files(fake, "/c/Windows", PACKAGE, KEPT, boot=True, windows=WIN10)
     assert (change.path, change.content) == ("/c/Windows/System32/drivers/viostor.sys", b"newer")
+
+
+def test_another_build_than_the_kept_packages_is_replaced() -> None:
+    fake = guest()
+    fake.files |= {"/c/Windows/System32/drivers/viostor.sys": b"older",
+                   f"{STORE}/viostor.sys": b"newer"}
+    change, = staging.files(fake, "/c/Windows", PACKAGE, KEPT, boot=True, windows=WIN10)
+    assert (change.before, change.content) == (b"older", b"newer")
 
 
 def test_a_package_without_a_catalog() -> None:
