@@ -334,6 +334,16 @@ class Hardware:
 
 
 @dataclass(frozen=True, slots=True)
+class DirectBoot:
+    """What a machine starts that needs no boot loader: files on the host (`initrd` None: the guest
+    has none) and the kernel's command line."""
+
+    kernel: Path
+    initrd: Path | None
+    cmdline: str
+
+
+@dataclass(frozen=True, slots=True)
 class Machine:
     """The virtual machine that fits the guest; `memory` is in MiB, `cpu` is QEMU's model name.
 
@@ -343,7 +353,8 @@ class Machine:
     starts if it can; `secure_boot` is firmware that starts only what Microsoft signed.
 
     `notes` are sentences for the user, such as why the disk is not on virtio. `os` is libosinfo's
-    short id of the guest's system (`imgconv.osinfo`), "" when that is not known.
+    short id of the guest's system (`imgconv.osinfo`), "" when that is not known. `direct` is for a
+    guest without boot loader.
     """
 
     name: str
@@ -367,6 +378,7 @@ class Machine:
     tpm: bool = False
     secure_boot: bool = False
     os: str = ""
+    direct: DirectBoot | None = None
 
 
 class Verdict(StrEnum):

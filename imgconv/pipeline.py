@@ -19,6 +19,7 @@ from imgconv.guest import appliance, windows_volumes
 from imgconv.guest.cached import Cached
 from imgconv.guest.inspection import inspect
 from imgconv.guest.protocols import Guest, Reader
+from imgconv.linux import direct_boot
 from imgconv.model import (
     AppendFile,
     Bus,
@@ -149,20 +150,22 @@ def _converted(job: Job, progress: Progress) -> Report:
                 old = way_back.bus(reader, inspection) if job.prepare else None
                 if old is not None:
                     findings += way_back.verify(reader, inspection, plan, old)
+                direct = _direct(reader, inspection, plan.capabilities.block)
         report = replace(report, findings=findings)
         if not report.proven:
             return report
         # What the plan counts on need not be there: a driver that was kept may lack files.
         able_to = (verify_windows.proven(plan.capabilities, findings)
                    if _is_windows(inspection) else plan.capabilities)
-        virtual = _machine(job, inspection, able_to,
-                           tuple(Disk(path, fmt) for path, fmt in outputs))
+        virtual = direct_boot.beside(_machine(job, inspection, able_to, tuple(
+            Disk(path, fmt) for path, fmt in outputs)), direct)
         for name in job.emit:
             emit.text(virtual, name)  # what cannot be emitted is better known before the commit
         if job.boot_test:
             with clock.phase("boot"):
+                booted = direct_boot.write(virtual, direct, workspace)
                 report = replace(report, boots=here.boot_all(
-                    on_buses(virtual, [virtual.bus, *([old] if old is not None else [])]),
+                    on_buses(booted, [virtual.bus, *([old] if old is not None else [])]),
                     overlays, workspace, job.boot_timeout, clock.fraction("boot")))
             if not report.proven:
                 return report
@@ -178,7 +181,9 @@ def _converted(job: Job, progress: Progress) -> Report:
                      outputs=tuple(path for path, _ in outputs))
     with clock.phase("emit"):
         try:
-            return replace(report, outputs=(*report.outputs, *emit.write_all(virtual, job.emit)))
+            direct_boot.write(virtual, direct)
+            return replace(report, outputs=(*report.outputs, *direct_boot.outputs(virtual),
+                                            *emit.write_all(virtual, job.emit)))
         except (ImgconvError, OSError) as error:
             # The disk is converted, so this is no failure of the conversion any more.
             return replace(report, warnings=(
@@ -196,8 +201,11 @@ def check(job: Job) -> None:
                          hint="leave out --boot-test or --dry-run")
 
 
-def fitting_machine(job: Job, progress: Progress) -> Machine:
+def fitting_machine(job: Job, progress: Progress, files: Path | None = None) -> Machine:
     """The machine for the guest as it is now: on the old bus unless it is proven ready for the new.
+
+    `files` is a folder for the kernel and the initramfs of a guest without boot loader; without one
+    the machine names them where `virtio_ize` writes them.
     """
     with described(job, progress) as job, opened(job, progress) as (images, reader, inspection):
         progress("verify", 0.0)
@@ -210,8 +218,16 @@ def fitting_machine(job: Job, progress: Progress) -> Machine:
             if failed is not None:
                 capabilities = replace(capabilities, block=linux.old_bus(reader),
                                        reason=f"{failed.subject}: {failed.message}")
+        direct = _direct(reader, inspection, capabilities.block)
     disks = tuple(Disk(image.path, image.format) for image in images)
-    return _machine(job, inspection, capabilities, disks)
+    virtual = _machine(job, inspection, capabilities, disks)
+    if files is None:
+        return direct_boot.beside(virtual, direct)
+    return direct_boot.write(virtual, direct, files)
+
+
+def _direct(reader: Reader, inspection: Inspection, bus: Bus) -> direct_boot.Files | None:
+    return None if _is_windows(inspection) else direct_boot.read(reader, inspection, bus)
 
 
 def on_buses(virtual: Machine, buses: Sequence[Bus]) -> tuple[Machine, ...]:

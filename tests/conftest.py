@@ -22,6 +22,12 @@ def legacy_guest() -> Path:
     return builder.build(builder.load_recipe("legacy-bookworm"), progress=print)
 
 
+@pytest.fixture(scope="session")
+def uefi_guest() -> Path:
+    """The same on UEFI, with an EFI system partition. Shared and read-only."""
+    return builder.build(builder.load_recipe("legacy-bookworm-uefi"), progress=print)
+
+
 @pytest.fixture
 def copy_of(tmp_path: Path) -> Callable[[Path], Path]:
     """Makes a disk of one's own from a guest: a qcow2 over it, so cheap, in the test's folder."""

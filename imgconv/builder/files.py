@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import textwrap
-
-from imgconv.builder import grub_pc
+from imgconv.builder import grub
 from imgconv.builder.layout import Layout, Partition, stable_uuid
 from imgconv.builder.recipe import Recipe
 
@@ -17,18 +15,11 @@ def guest_files(recipe: Recipe, disk: Layout) -> dict[str, str]:
         "/etc/hosts": f"127.0.0.1\tlocalhost\n127.0.1.1\t{recipe.hostname}\n",
         # A guest with an empty machine-id takes itself for new and runs systemd's first boot.
         "/etc/machine-id": stable_uuid(recipe, "machine").replace("-", "") + "\n",
-        # allow-hotplug, not auto: nobody waits at boot for a link or a lease.
-        "/etc/network/interfaces": textwrap.dedent(f"""\
-            # The loopback network interface
-            auto lo
-            iface lo inet loopback
-
-            # The primary network interface
-            allow-hotplug {recipe.interface}
-            iface {recipe.interface} inet dhcp
-            """),
+        # By pattern: what the card is called depends on the slot, and so on the machine.
+        "/etc/systemd/network/lan.network":
+            f"[Match]\nName={recipe.interface}\n\n[Network]\nDHCP=ipv4\n",
         **_initramfs_tools(recipe, disk),
-        **grub_pc.files(recipe),
+        **grub.files(recipe),
     }
 
 
@@ -38,6 +29,8 @@ def fstab(recipe: Recipe, disk: Layout) -> str:
     lines = ["# /etc/fstab: static file system information.", "#",
              "# <file system> <mount point> <type> <options> <dump> <pass>",
              f"{spec(recipe.names, disk.root)} / {recipe.filesystem} {root_options} 0 1"]
+    if disk.esp:
+        lines.append(f"{spec(recipe.names, disk.esp)} /boot/efi vfat umask=0077 0 1")
     if disk.swap:
         lines.append(f"{spec(recipe.names, disk.swap)} swap swap defaults 0 0")
     return "\n".join(lines) + "\n"

@@ -1,9 +1,7 @@
 """GRUB 2 for BIOS, installed into an image file without mounting anything.
 
 `grub-install` wants block devices that it can probe. What it does is simple, though: modules go
-to /boot/grub, `core.img` into the gap behind the MBR, `boot.img` into the MBR. grub.cfg comes
-from the guest's own `update-grub`, which learns about disks from `grub-probe` only: while it
-runs, a stub answers for the disk that the guest will have.
+to /boot/grub, `core.img` into the gap behind the MBR, `boot.img` into the MBR.
 """
 
 from __future__ import annotations
@@ -12,11 +10,14 @@ import textwrap
 from pathlib import Path
 from typing import Final
 
+from imgconv.builder import grub
 from imgconv.builder.layout import SECTOR, Layout
 from imgconv.builder.recipe import Recipe
 from imgconv.errors import ImgconvError
 
 PACKAGES: Final = ("grub-pc-bin", "grub2-common")
+#: What `configure_script` makes in the guest for `install`.
+ARTIFACTS: Final = ("/boot/grub/i386-pc/boot.img", "/boot/grub/i386-pc/core.img")
 
 # Offsets in boot.img, from GRUB's include/grub/i386/pc/boot.h.
 BOOT_CODE: Final = 440              # GRUB_BOOT_MACHINE_PART_START less disk id: 446 - 6
@@ -26,89 +27,21 @@ DRIVE_CHECK: Final = 0x66           # two bytes of jump; see below
 BLOCKLIST: Final = SECTOR - 12
 CORE_SECTOR: Final = 1
 
-_GRUB_FS: Final = {"ext4": "ext2", "ext3": "ext2", "ext2": "ext2"}
-
-
-def files(recipe: Recipe) -> dict[str, str]:
-    """Return GRUB's configuration for `update-grub`."""
-    lines = [
-        'GRUB_DEFAULT=0',
-        'GRUB_TIMEOUT=1',
-        'GRUB_DISTRIBUTOR=`lsb_release -i -s 2> /dev/null || echo Debian`',
-        'GRUB_CMDLINE_LINUX_DEFAULT=""',
-        f'GRUB_CMDLINE_LINUX="{" ".join(recipe.cmdline)}"',
-        'GRUB_TERMINAL="console serial"',
-        'GRUB_SERIAL_COMMAND="serial --unit=0 --speed=115200"',
-    ]
-    if recipe.root == "device":
-        lines.append("GRUB_DISABLE_LINUX_UUID=true")
-    return {"/etc/default/grub": "\n".join(lines) + "\n"}
-
-
-def probe_stub(recipe: Recipe, disk: Layout) -> str:
-    """Return a shell script that answers like `grub-probe` on the finished guest.
-
-    An unknown target fails, as it does in grub-probe for what a disk does not have.
-    """
-    part = disk.root.number
-    hint = f"hd0,msdos{part}"
-    answers = {
-        "device": disk.root.device,
-        "fs": _GRUB_FS[recipe.filesystem],
-        "fs_uuid": disk.root.uuid,
-        "partuuid": f"{disk.disk_id}-{part:02x}",
-        "partmap": "msdos",
-        "drive": f"(hostdisk//dev/{recipe.disk},msdos{part})",
-        "compatibility_hint": hint,
-        "hints_string": f"--hint-bios={hint} --hint-efi={hint} "
-                        f"--hint-baremetal=ahci0,msdos{part} ",
-        "abstraction": "",
-    }
-    cases = "\n".join(f"    {target}) echo '{answer}' ;;" for target, answer in answers.items())
-    return textwrap.dedent("""\
-        #!/bin/sh
-        target=fs
-        while [ $# -gt 0 ]; do
-            case $1 in
-                --target=*) target=${1#--target=} ;;
-                -t | --target) target=$2; shift ;;
-            esac
-            shift
-        done
-        case $target in
-        CASES
-            *) exit 1 ;;
-        esac
-        """).replace("CASES", cases)
-
 
 def configure_script(recipe: Recipe, disk: Layout) -> str:
     """Return shell lines that run inside the guest's tree as root and set GRUB up.
 
     They leave boot.img and core.img in /boot/grub/i386-pc, as grub-install does.
     """
-    # 10_linux writes root=UUID= only for a UUID that udev shows.
-    by_uuid = f"/dev/disk/by-uuid/{disk.root.uuid}"
-    filesystem = _GRUB_FS[recipe.filesystem]
     return textwrap.dedent(f"""\
         modules=/usr/lib/grub/i386-pc
         target=/boot/grub/i386-pc
-        mkdir -p $target /boot/grub/fonts /dev/disk/by-uuid
+        mkdir -p $target
         cp $modules/*.mod $modules/*.lst $modules/boot.img $target/
-        cp /usr/share/grub/unicode.pf2 /boot/grub/fonts/
-        grub-editenv /boot/grub/grubenv create
         grub-mkimage -O i386-pc -d $modules -o $target/core.img \\
-            -p '(,msdos{disk.root.number})/boot/grub' biosdisk part_msdos {filesystem}
-        mv /usr/sbin/grub-probe /usr/sbin/grub-probe.real
-        cat > /usr/sbin/grub-probe <<'STUB'
-        PROBE
-        STUB
-        chmod 755 /usr/sbin/grub-probe
-        touch {by_uuid}
-        update-grub
-        rm -r /dev/disk
-        mv /usr/sbin/grub-probe.real /usr/sbin/grub-probe
-        """).replace("PROBE\n", probe_stub(recipe, disk))
+            -p '(,msdos{disk.root.number})/boot/grub' \\
+            biosdisk part_msdos {grub.FILESYSTEMS[recipe.filesystem]}
+        """)
 
 
 def boot_areas(mbr: bytes, boot: bytes, core: bytes, room: int) -> dict[int, bytes]:
@@ -137,10 +70,11 @@ def boot_areas(mbr: bytes, boot: bytes, core: bytes, room: int) -> dict[int, byt
             CORE_SECTOR * SECTOR: core.ljust(sectors * SECTOR, b"\0")}
 
 
-def install(image: Path, artifacts: Path, room: int) -> None:
+def install(image: Path, artifacts: Path, disk: Layout) -> None:
     """Write GRUB into the raw disk `image`; `artifacts` holds boot.img and core.img."""
     boot, core = ((artifacts / name).read_bytes() for name in ("boot.img", "core.img"))
-    with image.open("r+b") as disk:
-        for offset, content in boot_areas(disk.read(SECTOR), boot, core, room).items():
-            disk.seek(offset)
-            disk.write(content)
+    room = disk.partitions[0].start
+    with image.open("r+b") as file:
+        for offset, content in boot_areas(file.read(SECTOR), boot, core, room).items():
+            file.seek(offset)
+            file.write(content)

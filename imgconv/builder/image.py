@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from imgconv.builder import filesystem, grub_pc, rootfs
+from imgconv.builder import filesystem, rootfs
+from imgconv.builder.bootloaders import BOOTLOADERS
 from imgconv.builder.cache import cache_folder, image_path, lock, replacing
 from imgconv.builder.layout import Layout, layout, sfdisk_script
 from imgconv.builder.recipe import Recipe
@@ -23,8 +24,9 @@ def build(recipe: Recipe, *, cache: Path | None = None, progress: Progress) -> P
 
     The image is shared and read-only: callers make a copy or an overlay. `cache` is the folder
     to use instead of the user's cache; `progress` gets a line for each step. Needs mmdebstrap,
-    e2fsprogs, util-linux, fdisk and qemu-img on the host, and a Debian mirror. Two builds of one
-    guest at a time make it once. Raises ImgconvError or CommandFailed; leaves no partial files.
+    e2fsprogs, util-linux, fdisk and qemu-img on the host, for UEFI dosfstools and mtools too, and a
+    Debian mirror. Two builds of one guest at a time make it once. Raises ImgconvError or
+    CommandFailed; leaves no partial files.
     """
     image = image_path(recipe, cache or cache_folder())
     if image.exists():
@@ -48,7 +50,7 @@ def _build(recipe: Recipe, image: Path, progress: Progress) -> None:
         progress(f"{recipe.name}: installing the boot loader")
         if disk.swap:
             filesystem.write_swap(raw, disk.swap, work / "swap")
-        grub_pc.install(raw, work, disk.root.start)
+        BOOTLOADERS[recipe.bootloader].install(raw, work, disk)
         progress(f"{recipe.name}: writing the image")
         with replacing(image) as partial:
             run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, partial])

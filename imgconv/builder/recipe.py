@@ -18,13 +18,15 @@ MIB: Final = 1 << 20
 CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "suite": ("bullseye", "bookworm", "trixie"),
     "arch": ("amd64",),
-    "partition_table": ("mbr",),                # layout.py
+    "partition_table": ("mbr", "gpt"),               # layout.py
     "filesystem": ("ext4", "ext3", "ext2"),     # filesystem.py
     "names": ("device", "uuid"),                # files.py
-    "root": ("device", "uuid"),                 # grub_pc.py
+    "root": ("device", "uuid"),                 # grub.py
     "initramfs": ("initramfs-tools",),          # files.py, configure.py
-    "bootloader": ("grub-pc",),                 # grub_pc.py
+    "bootloader": ("grub-pc", "grub-efi"),      # bootloaders.py
 }
+# What a boot loader starts from.
+TABLES: Final = {"grub-pc": "mbr", "grub-efi": "gpt"}
 
 _NAME: Final = r"[a-z0-9][a-z0-9.+-]*"
 _PATTERNS: Final[dict[str, str]] = {
@@ -34,7 +36,7 @@ _PATTERNS: Final[dict[str, str]] = {
     "packages": _NAME,
     "modules": r"[A-Za-z0-9_-]+",
     "disk": r"(?:[hsv]d[a-z]|xvd[a-z]|nvme\d+n\d+)",
-    "interface": r"[a-z][a-z0-9]{0,14}",
+    "interface": r"[a-z][a-z0-9*]{0,14}",
     "cmdline": r"[A-Za-z0-9_.,:=/-]+",
 }
 
@@ -61,7 +63,7 @@ class Recipe:
     resume: bool = True                     # write conf.d/resume (when there is swap)
     bootloader: str = "grub-pc"
     cmdline: tuple[str, ...] = ("console=ttyS0",)
-    interface: str = "ens3"                 # the NIC that ifupdown configures when it appears
+    interface: str = "en*"                  # the NICs that get an address by DHCP
 
 
 def recipe_names() -> tuple[str, ...]:
@@ -99,6 +101,10 @@ def parse_recipe(name: str, table: dict[str, Any]) -> Recipe:
     values: dict[str, Any] = {
         key: _value(name, key, str(known[key].type), value) for key, value in table.items()}
     recipe = Recipe(name=_matching(name, "name", name), **values)
+    if recipe.partition_table != TABLES[recipe.bootloader]:
+        raise UsageError(f"recipe {name}: {recipe.bootloader} does not start from "
+                         f"{recipe.partition_table}",
+                         hint=f'it needs partition_table = "{TABLES[recipe.bootloader]}"')
     if recipe.disk_size < recipe.swap_size + 512 * MIB:
         raise UsageError(f"recipe {name}: disk_size leaves less than 512M beside swap_size")
     return recipe

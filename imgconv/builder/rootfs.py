@@ -17,7 +17,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from imgconv.builder import grub_pc
+from imgconv.builder import grub
+from imgconv.builder.bootloaders import BOOTLOADERS
 from imgconv.builder.files import guest_files
 from imgconv.builder.filesystem import mkfs_argv
 from imgconv.builder.layout import Layout
@@ -28,7 +29,7 @@ from imgconv.run import run
 PASSWORD: Final = "imgconv"  # noqa: S105  # root's, in guests made for tests
 
 _PACKAGES: Final = ("initramfs-tools", "udev", "kmod", "systemd-sysv", "e2fsprogs", "zstd",
-                    "ifupdown", "isc-dhcp-client", "iproute2")
+                    "iproute2")
 
 # Not unpacked: documentation, and modules for hardware that no virtual machine has. dpkg's
 # patterns match across slashes and the last match wins.
@@ -51,7 +52,7 @@ _DPKG_PATHS: Final = (
 # Only noise in a guest that runs for minutes on an emulated processor.
 _MASKED: Final = ("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer",
                   "e2scrub_all.timer", "e2scrub_reap.service", "fstrim.timer",
-                  "getty-static.service")
+                  "getty-static.service", "systemd-networkd-wait-online.service")
 
 # As root, mmdebstrap mounts into the tree in the host's own mount namespace, and its children
 # outlive it. In here nothing is left of either when it is killed.
@@ -63,9 +64,10 @@ def mmdebstrap_argv(recipe: Recipe, work: Path) -> list[str]:
 
     It reads `work/files.tar` and the scripts that `make` writes beside it.
     """
-    packages = sorted({recipe.kernel, *_PACKAGES, *grub_pc.PACKAGES, *recipe.packages})
+    loader = BOOTLOADERS[recipe.bootloader]
+    packages = sorted({recipe.kernel, *_PACKAGES, *loader.PACKAGES, *recipe.packages})
     quoted = shlex.quote(str(work))
-    copies = " ".join(f"/boot/grub/i386-pc/{name}" for name in ("boot.img", "core.img"))
+    copies = " ".join(loader.ARTIFACTS)
     return ["mmdebstrap", "--variant=minbase", "--format=null", "--skip=cleanup",
             f"--architectures={recipe.arch}", f"--include={','.join(packages)}",
             '--aptopt=Acquire::Languages "none"', "--dpkgopt=force-unsafe-io",
@@ -84,6 +86,7 @@ def configure_script(recipe: Recipe, disk: Layout) -> str:
         for unit in {' '.join(_MASKED)}; do
             ln -sf /dev/null /etc/systemd/system/$unit
         done
+        systemctl enable systemd-networkd
         # The fsck hook cannot probe the root's device in here: tell it the type, this once.
         cd /etc/initramfs-tools
         cp -p initramfs.conf initramfs.conf.orig
@@ -91,7 +94,8 @@ def configure_script(recipe: Recipe, disk: Layout) -> str:
         update-initramfs -c -k all
         mv initramfs.conf.orig initramfs.conf
         """)
-    script += grub_pc.configure_script(recipe, disk)
+    script += BOOTLOADERS[recipe.bootloader].configure_script(recipe, disk)
+    script += grub.update_script(recipe, disk)
     # What mmdebstrap itself would remove only after the last hook.
     script += textwrap.dedent("""\
         apt-get clean
@@ -136,7 +140,7 @@ def archive(contents: Mapping[str, str]) -> bytes:
 
 
 def make(recipe: Recipe, disk: Layout, work: Path) -> None:
-    """Make the root filesystem inside `work/disk.raw`, and boot.img and core.img beside it.
+    """Make the root filesystem inside `work/disk.raw`, and the boot loader's artifacts beside it.
 
     `work` must be a folder that every user may enter; disk.raw exists with its partition table.
     """

@@ -65,6 +65,7 @@ def boot_test(
     """
     from imgconv import pipeline
     from imgconv.boot import here
+    from imgconv.disk import overlay
 
     job = pipeline.Job(tuple(disks or ()), Options(root=root), source=source, memory=memory,
                        cpus=cpus, input_format=input_format,
@@ -72,11 +73,12 @@ def boot_test(
     buses = tuple(_BUSES[name] for name in bus)
     found: list[BootEvidence] = []
     with ExitStack() as stack:
+        files = stack.enter_context(overlay.workspace())
         with bar(PHASES, shown=not as_json) as progress:
             job = stack.enter_context(pipeline.described(job, progress, unpack=True))
             beside = job.source
             job = replace(job, source=None)  # all that it says has been taken from it
-            fitting = pipeline.fitting_machine(job, progress)
+            fitting = pipeline.fitting_machine(job, progress, files)
         workspace = stack.enter_context(pipeline.held(job))
         folder = screenshot or here.beside(beside or fitting.disks[0].path)
         for virtual in pipeline.on_buses(fitting, buses):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from imgconv.emit import shell
+from imgconv.emit import loader, shell
 from imgconv.emit.names import dns_label
 from imgconv.errors import CannotConvert
 from imgconv.model import Bus, Disk, Firmware, Machine, Nic
@@ -43,6 +43,7 @@ def emit(machine: Machine, *, kvm: bool = False,
     Raises UsageError for a path that is not UTF-8, CannotConvert for a machine that Incus does not
     have.
     """
+    loader.require(machine, "Incus")
     _check(machine)
     return "\n".join([
         shell.header(_about(machine), _arguments(machine)),

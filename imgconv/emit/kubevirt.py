@@ -10,7 +10,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from imgconv.emit import shell
+from imgconv.emit import loader, shell
 from imgconv.emit.names import dns_label
 from imgconv.errors import CannotConvert
 from imgconv.model import Bus, Firmware, Machine, Nic
@@ -38,6 +38,7 @@ def emit(machine: Machine, *, kvm: bool = False,
     Raises UsageError for a path that a comment cannot hold, CannotConvert for a device that
     KubeVirt does not have.
     """
+    loader.require(machine, "KubeVirt")
     if machine.bus not in _BUSES:
         raise CannotConvert(f"KubeVirt has no {machine.bus}, which this guest's disks are on",
                             hint="convert it to virtio, or use another output")

@@ -79,6 +79,11 @@ def _os(domain: ET.Element, machine: Machine) -> None:
         # libvirt takes firmware of either kind when it is not told which.
         for feature in ("secure-boot", "enrolled-keys"):
             ET.SubElement(firmware, "feature", enabled=_yes(machine.secure_boot), name=feature)
+    if machine.direct is not None:
+        _text(system, "kernel", _checked(str(machine.direct.kernel)))
+        if machine.direct.initrd is not None:
+            _text(system, "initrd", _checked(str(machine.direct.initrd)))
+        _text(system, "cmdline", _checked(machine.direct.cmdline))
 
 
 def _features(domain: ET.Element, machine: Machine, kvm: bool) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from imgconv.emit import shell
+from imgconv.emit import loader, shell
 from imgconv.emit.names import dns_label
 from imgconv.errors import CannotConvert, UsageError
 from imgconv.model import Bus, Disk, Firmware, Machine, Nic
@@ -47,6 +47,7 @@ def emit(machine: Machine, *, kvm: bool = False,
     Raises UsageError for a path that qm's options cannot hold, CannotConvert for a device or a
     number of disks that Proxmox VE does not have.
     """
+    loader.require(machine, "Proxmox VE")
     name, limit = _BUSES[machine.bus]
     if len(machine.disks) > limit:
         raise CannotConvert(f"Proxmox VE takes {limit} disks on {machine.bus}, not "

@@ -132,6 +132,7 @@ def _argv(machine: Machine, accel: str, cpu_model: str, display: str, serial: st
         "-rtc", _clock(machine),
         # Only the disk with a bootindex.
         "-boot", "strict=on",
+        *_direct(machine),
         *_disks(machine),
         *_nics(machine),
         *(("-device", "virtio-rng-pci") if machine.rng else ()),
@@ -161,6 +162,16 @@ def _machine(machine: Machine, firmware: tuple[Path, Path] | None) -> tuple[str,
         *_blockdev(_node("code", "raw", code, read_only=True)),
         *_blockdev(_node("vars", "raw", variables)),
     )
+
+
+def _direct(machine: Machine) -> tuple[str, ...]:
+    """The kernel that starts without boot loader."""
+    if machine.direct is None:
+        return ()
+    initrd = machine.direct.initrd
+    return ("-kernel", str(machine.direct.kernel),
+            *(("-initrd", str(initrd)) if initrd is not None else ()),
+            "-append", machine.direct.cmdline)
 
 
 def _clock(machine: Machine) -> str:

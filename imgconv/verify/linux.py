@@ -116,7 +116,10 @@ def _kernel(reader: Reader, inspection: Inspection, renamer: Renamer, plan: Plan
         where = f"{entry.source}: {entry.title}"
         # What imgconv has written must be right; what it found need only not be worse than before.
         ours = Level.WARNING if _before(plan, entry.source) is None else Level.FAILED
-        if not roots:
+        if not roots and entry.source == fstab.PATH:  # no boot loader: the machine says it
+            yield Finding(Level.PROVEN, subject, "the machine names the root on its command line",
+                          inspection.root)
+        elif not roots:
             started = default and entry is kernel.entries[0]
             yield Finding(Level.FAILED if started else ours, subject,
                           "no root= on its command line", where)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,14 +13,9 @@ from imgconv import host
 from imgconv.disk.formats import open_image
 from imgconv.guest import appliance
 from imgconv.model import Mount
+from tests.boot.commands import imgconv
 
 GRUB = "/boot/grub/grub.cfg"
-
-
-def imgconv(*words: str | Path) -> tuple[int, str]:
-    done = subprocess.run([sys.executable, "-m", "imgconv", *map(str, words)], check=False,
-                          stdout=subprocess.PIPE, text=True)
-    return done.returncode, done.stdout
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from imgconv.builder import Recipe, grub_pc, load_recipe, rootfs
+from imgconv.builder import Recipe, grub, grub_efi, grub_pc, load_recipe, rootfs
 from imgconv.builder.files import guest_files
 from imgconv.builder.filesystem import mkfs_argv
 from imgconv.builder.layout import FIRST, device, layout, sfdisk_script
@@ -19,6 +19,7 @@ from imgconv.errors import ImgconvError
 
 LEGACY = load_recipe("legacy-bookworm")
 READY = load_recipe("virtio-ready-bookworm")
+UEFI = load_recipe("legacy-bookworm-uefi")
 
 
 def core_image(sectors: int, *, start: int = 2, count: int | None = None) -> bytes:
@@ -54,6 +55,50 @@ def test_sfdisk_script() -> None:
     assert sfdisk_script(disk).splitlines() == [
         "label: dos", f"label-id: 0x{disk.disk_id}", "unit: sectors", "",
         "start=2048, size=3930112, type=83, bootable", "start=3932160, size=262144, type=82"]
+
+
+def test_a_gpt_has_an_esp_and_room_for_its_copy() -> None:
+    disk = layout(UEFI)
+    esp_, root, swap = disk.partitions
+    assert (esp_.device, root.device, swap.device) == ("/dev/sda1", "/dev/sda2", "/dev/sda3")
+    assert swap.start + swap.size == disk.size - MIB
+    assert sfdisk_script(disk).splitlines() == [
+        "label: gpt", f"label-id: {disk.disk_id}", "unit: sectors", "",
+        f"start=2048, size=131072, type=uefi, uuid={esp_.partuuid}",
+        f"start=133120, size=3796992, type=linux, uuid={root.partuuid}",
+        f"start=3930112, size=262144, type=swap, uuid={swap.partuuid}"]
+    lines = guest_files(UEFI, disk)["/etc/fstab"].splitlines()
+    assert "/dev/sda1 /boot/efi vfat umask=0077 0 1" in lines
+    assert "/dev/sda2 / ext4 errors=remount-ro 0 1" in lines
+    stub = subprocess.run(["sh", "-c", grub.probe_stub(UEFI, disk), "grub-probe", "-t", "drive"],
+                          capture_output=True, text=True, check=True)
+    assert stub.stdout == "(hostdisk//dev/sda,gpt2)\n"
+
+
+def test_an_esp_is_where_the_table_says(tmp_path: Path) -> None:
+    disk = layout(UEFI)
+    assert disk.esp is not None
+    image, core, back = tmp_path / "disk.raw", tmp_path / "core.efi", tmp_path / "back"
+    core.write_bytes(b"MZ core")
+    with image.open("wb") as file:
+        file.truncate(disk.size)
+    grub_efi.install(image, tmp_path, disk)
+    with image.open("rb") as file:
+        file.seek(disk.esp.start)
+        back.write_bytes(file.read(disk.esp.size))
+        assert not any(file.read(MIB))
+    for place in ("EFI/BOOT/BOOTX64.EFI", "EFI/debian/grubx64.efi"):
+        shown = subprocess.run(["mtype", "-i", back, f"::/{place}"], capture_output=True,
+                               check=True)
+        assert shown.stdout == b"MZ core"
+    assert subprocess.run(["blkid", "-o", "value", "-s", "UUID", back], capture_output=True,
+                          text=True, check=True).stdout.strip() == disk.esp.uuid
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["back", "core.efi", "disk.raw"]
+
+
+def test_grub_for_uefi_needs_an_esp(tmp_path: Path) -> None:
+    with pytest.raises(ImgconvError, match="EFI system partition"):
+        grub_efi.install(tmp_path / "disk.raw", tmp_path, layout(LEGACY))
 
 
 def test_legacy_files_name_devices() -> None:
@@ -118,20 +163,20 @@ def test_extra_packages_and_kernel_are_installed(tmp_path: Path) -> None:
     (["--device", "/dev/sda1", "--target=compatibility_hint"], "hd0,msdos1\n"),
 ])
 def test_the_probe_stub_answers_as_grub_probe(arguments: list[str], answer: str) -> None:
-    script = grub_pc.probe_stub(LEGACY, layout(LEGACY))
+    script = grub.probe_stub(LEGACY, layout(LEGACY))
     done = subprocess.run(["sh", "-c", script, "grub-probe", *arguments], capture_output=True,
                           text=True, check=True)
     assert done.stdout == answer
 
 
 def test_the_probe_stub_fails_for_what_the_disk_lacks() -> None:
-    script = grub_pc.probe_stub(LEGACY, layout(LEGACY))
+    script = grub.probe_stub(LEGACY, layout(LEGACY))
     done = subprocess.run(["sh", "-c", script, "grub-probe", "--target=cryptodisk_uuid"],
                           capture_output=True, check=False)
     assert (done.returncode, done.stdout) == (1, b"")
 
 
-@pytest.mark.parametrize("recipe", [LEGACY, READY, replace(LEGACY, swap_size=0)])
+@pytest.mark.parametrize("recipe", [LEGACY, READY, UEFI, replace(LEGACY, swap_size=0)])
 def test_the_scripts_are_shell(recipe: Recipe, tmp_path: Path) -> None:
     disk = layout(recipe)
     for script in (rootfs.configure_script(recipe, disk),
@@ -176,7 +221,7 @@ def test_grub_is_written_into_the_image(tmp_path: Path) -> None:
     disk.write_bytes(MBR + bytes(FIRST))
     (tmp_path / "boot.img").write_bytes(BOOT)
     (tmp_path / "core.img").write_bytes(core_image(4))
-    grub_pc.install(disk, tmp_path, FIRST)
+    grub_pc.install(disk, tmp_path, layout(LEGACY))
     content = disk.read_bytes()
     assert content[440:512] == MBR[440:]
     assert content[512:512 * 5] == core_image(4)

@@ -59,6 +59,8 @@ def test_a_file_is_named_by_its_stem(tmp_path: Path) -> None:
     ({"disk_size": "2T"}, "disk_size cannot be '2T'"),
     ({"swap_size": False}, "swap_size cannot be False"),
     ({"disk_size": "600M", "swap_size": "128M"}, "less than 512M"),
+    ({"bootloader": "grub-efi"}, "grub-efi does not start from mbr"),
+    ({"partition_table": "gpt"}, "grub-pc does not start from gpt"),
 ])
 def test_errors_say_what_is_wrong(change: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
