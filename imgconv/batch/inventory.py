@@ -216,6 +216,7 @@ def _guest(row: Row, home: Path, template: Job, place: str) -> Guest:
         disks = tuple(home / text for text in _list(asked.get("disks", [])))
         made = {key: _JOB[key](value) for key, value in asked.items() if key in _JOB}
         options = {key: _OPTIONS[key](value) for key, value in asked.items() if key in _OPTIONS}
+        name = _text(asked["name"]) if "name" in asked else ""
     except (ValueError, TypeError) as error:
         raise UsageError(f"{place}: {error}", hint="see docs/batch.md") from error
     job = replace(template, disks=disks,
@@ -230,8 +231,7 @@ def _guest(row: Row, home: Path, template: Job, place: str) -> Guest:
         raise UsageError(f"{place}: {error.message}", hint=error.hint) from error
     where = disks[0] if disks else job.source
     assert where is not None
-    name = _text(asked["name"]) if "name" in asked else where.stem
-    return Guest(name, job, where, named="name" in asked)
+    return Guest(name or where.stem, job, where, named=bool(name))
 
 
 def _at_home(values: Mapping[str, object], home: Path) -> dict[str, Any]:
@@ -323,9 +323,11 @@ assert set(_OPTIONS) <= {field.name for field in fields(Options)}
 
 def _only_once(found: Iterable[Guest]) -> list[Guest]:
     """Without those that were found twice, by two patterns say. What is named stays."""
-    kept: dict[object, Guest] = {}
+    kept: dict[tuple[object, ...], Guest] = {}
     for guest in found:
-        key = (_files_of(guest), guest.job.output)
+        key: tuple[object, ...] = (_files_of(guest), guest.job.output)
+        if guest.named and key in kept and kept[key].named:
+            key = (*key, guest.name)
         if key not in kept or (guest.named and not kept[key].named):
             kept[key] = guest
     return list(kept.values())
@@ -343,12 +345,7 @@ def _distinct(found: Sequence[Guest]) -> list[Guest]:
     twice = next((name for name, count in given.items() if count > 1), None)
     if twice is not None:
         raise UsageError(f"two guests are named {twice}", hint="give each a name of its own")
-    names = [guest.name for guest in found]
-    for depth in (1, 2, 3):
-        count = Counter(_safe(name) for name in names)
-        names = [name if guest.named or count[_safe(name)] == 1
-                 else "-".join([*guest.place.absolute().parent.parts[-depth:], guest.place.stem])
-                 for guest, name in zip(found, names, strict=True)]
+    names = _with_folders(found)
     used = Counter(_safe(guest.name) for guest in found if guest.named)
     result = []
     for guest, name in zip(found, names, strict=True):
@@ -363,6 +360,23 @@ def _distinct(found: Sequence[Guest]) -> list[Guest]:
             raise UsageError(f"two guests are named {safe}", hint="give each a name of its own")
         result.append(replace(guest, name=safe))
     return result
+
+
+def _with_folders(found: Sequence[Guest]) -> list[str]:
+    """The names, with as many folders before them as tell them apart; none where that does not."""
+    names = [guest.name for guest in found]
+    shared = Counter(map(_safe, names))
+    for depth in (1, 2, 3):
+        longer = [guest.name if guest.named else
+                  "-".join([*guest.place.absolute().parent.parts[-depth:], guest.name])
+                  for guest in found]
+        taken = [name for name in names if shared[_safe(name)] == 1]
+        count = Counter(map(_safe, [*longer, *taken]))
+        for index, guest in enumerate(found):
+            if (shared[_safe(guest.name)] > 1 and names[index] == guest.name
+                    and count[_safe(longer[index])] == 1):
+                names[index] = longer[index]
+    return names
 
 
 def _safe(name: str) -> str:

@@ -76,11 +76,12 @@ def page(entries: Sequence[Entry], attempts: Sequence[tuple[str, str, float, flo
     pictures = _Pictures()
     last = max((a[3] for a in attempts), default=begun)
     done = counts[State.DONE]
+    survey = bool(entries) and all("--dry-run" in entry.task.arguments for entry in entries)
     return environment.get_template("report.html.j2").render(
         title=title, version=__version__, script=script, digest=digest,
         style=(folder / "report.css").read_text(encoding="utf-8"),
         written=_clock(time.time()), begun=_clock(begun), counts=counts, total=len(entries),
-        done=done, span=_duration(last - begun),
+        done=done, verb="can be converted" if survey else "converted", span=_duration(last - begun),
         rate=f"{done / (last - begun) * 3600:.0f}" if done and last > begun else "",
         lanes=_lanes(attempts), length=_duration(_reach(attempts)[1]),
         guests=[_guest(entry, pictures, brief=len(entries) > _MANY) for entry in entries],
