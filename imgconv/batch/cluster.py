@@ -44,14 +44,15 @@ def perform(text: str, batch: str) -> Outcome:
     task = from_json(text)
     last = ("", -1.0)
 
+    # (Dask itself sets "worker" in each event, to the address.)
     def tell(phase: str, fraction: float) -> None:
         nonlocal last
         if phase != last[0] or fraction - last[1] >= 0.1:  # the scheduler serves thousands
             last = (phase, fraction)
-            worker.log_event(_topic(batch), {"name": task.name, "worker": where, "phase": phase,
+            worker.log_event(_topic(batch), {"name": task.name, "by": where, "phase": phase,
                                              "fraction": fraction})
 
-    worker.log_event(_topic(batch), {"name": task.name, "worker": where, "began": time.time()})
+    worker.log_event(_topic(batch), {"name": task.name, "by": where, "began": time.time()})
     # This may be the second try of the cluster's own, after a worker that died.
     return tasks.perform(task, batch, _children.setdefault(batch, Children()), tell, where,
                          tasks.PATIENCE)
@@ -171,9 +172,9 @@ class ClusterPool:
     def _heard(self, event: tuple[float, dict[str, Any]]) -> None:
         _, said = event
         if "began" in said:
-            self._put(Begun(said["name"], said["worker"], said["began"]))
+            self._put(Begun(said["name"], said["by"], said["began"]))
         else:
-            self._put(Phase(said["name"], said["worker"], said["phase"], said["fraction"]))
+            self._put(Phase(said["name"], said["by"], said["phase"], said["fraction"]))
 
     def _done(self, name: str, future: Any) -> None:  # noqa: ANN401
         if not any(future is current for current in self._futures.values()):

@@ -46,8 +46,8 @@ def _children(of: int) -> list[int]:
 def test_killed_and_resumed(fleet: Path, tmp_path: Path, number: signal.Signals) -> None:
     before = {path.name: content(path) for path in fleet.glob("*.qcow2")}
     ledger = tmp_path / "ledger"
-    words = ["batch", fleet, "-j", "2", "--retries", "0", "--drivers", tmp_path / "payload",
-             "--ledger", ledger]
+    words: list[str | Path] = ["batch", fleet, "-j", "2", "--retries", "0", "--ledger", ledger,
+                               "--drivers", tmp_path / "payload"]
     batch = subprocess.Popen([sys.executable, "-m", "imgconv", *words, "--json-lines"],
                              stdout=subprocess.PIPE, text=True)
     assert batch.stdout

@@ -59,8 +59,10 @@ def test_names_are_told_apart(tmp_path: Path) -> None:
 
 def test_backing_files_are_no_guests(tmp_path: Path) -> None:
     base, top = tmp_path / "base.qcow2", tmp_path / "top.qcow2"
-    for command in (["qemu-img", "create", "-q", "-f", "qcow2", base, "1M"],
-                    ["qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", top]):
+    commands: tuple[list[str | Path], ...] = (
+        ["qemu-img", "create", "-q", "-f", "qcow2", base, "1M"],
+        ["qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", top])
+    for command in commands:
         subprocess.run(command, check=True)
     assert names(tmp_path) == ["top"]
 
