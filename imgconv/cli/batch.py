@@ -289,6 +289,9 @@ class _Bars:
                 self._ended(event)
             case events.BatchEnded():
                 self.close()
+                if event.interrupted:
+                    counts = ", ".join(f"{n} {state}" for state, n in event.counts.items() if n)
+                    say(f"interrupted: {counts}; go on with the same command and --resume")
 
     def _bar(self, total: float, form: str, position: int) -> Any:  # noqa: ANN401 - tqdm[NoReturn]
         from tqdm import tqdm
