@@ -230,6 +230,26 @@ def _spoiled(name: str, what: str) -> tuple[_Guest, Inspection, str]:
     return _Guest(built.files | {path: spoil(built.files[path])}), inspection, path
 
 
+def test_a_driver_that_cannot_be_installed_is_left_out(tmp_path: Path) -> None:
+    """Stripped images lack device classes; that is no reason to leave them behind."""
+    other = windows_payloads.inf("other").replace(
+        b"4D36E97B-E325-11CE-BFC1-08002BE10318", b"745A17A0-74D3-11D0-B6FE-00A0C90F57DA").replace(
+        b"DEV_1001", b"DEV_1052").replace(b"DEV_1042", b"DEV_1052")
+    files = {"other.inf": other, "other.sys": windows_payloads.pe()}
+    files["other.cat"] = windows_payloads.catalog(files)
+    drivers = windows_payloads.write(tmp_path, windows_payloads.tree({
+        "viostor/w10/amd64": windows_payloads.package(), "other/w10/amd64": files}))
+    built, inspection = _TREES["2022"].build()
+    guest = _Guest(built.files)
+    options = Options(drivers=drivers)
+    plan = pipeline.planned(guest, inspection, options)
+    assert any(warning.startswith("other is left out: ") for warning in plan.warnings)
+    assert not any("other" in target(change) for change in plan.changes)
+    assert plan.capabilities.block is Bus.VIRTIO_BLK
+    pipeline.apply(guest, plan)
+    assert _failed(pipeline.verified(guest, inspection, options, plan)) == []
+
+
 def _boot_sector() -> bytes:
     from tests.ntfs_volume import boot_sector
 
