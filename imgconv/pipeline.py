@@ -154,7 +154,10 @@ def _converted(job: Job, progress: Progress) -> Report:
         report = replace(report, findings=findings)
         if not report.proven:
             return report
-        virtual = direct_boot.beside(_machine(job, inspection, plan.capabilities, tuple(
+        # What the plan counts on need not be there: a driver that was kept may lack files.
+        able_to = (verify_windows.proven(plan.capabilities, findings)
+                   if _is_windows(inspection) else plan.capabilities)
+        virtual = direct_boot.beside(_machine(job, inspection, able_to, tuple(
             Disk(path, fmt) for path, fmt in outputs)), direct)
         for name in job.emit:
             emit.text(virtual, name)  # what cannot be emitted is better known before the commit

@@ -13,6 +13,14 @@ from imgconv.guest.protocols import CONFIG_LIMIT
 from imgconv.model import DeleteRegistryKey, PatchDevice, RegistryValue, SetRegistry, WriteFile
 
 
+def _can_be(path: str) -> bool:
+    """Whether guestfs takes `path`, which a registry may have made up."""
+    try:
+        return b"\0" not in path.encode()
+    except UnicodeEncodeError:
+        return False
+
+
 class FakeGuest:
     """Implements `Guest`; a value of type str given to the constructor is encoded as UTF-8."""
 
@@ -25,7 +33,7 @@ class FakeGuest:
         self.ran: list[tuple[str, ...]] = []
 
     def read(self, path: str, limit: int = CONFIG_LIMIT) -> bytes:
-        if path not in self.files:
+        if self.size(path) is None:
             raise GuestFileMissing(f"{path} does not exist in the guest")
         if len(self.files[path]) > limit:
             raise HostileInput(f"{path} is larger than {limit} bytes")
@@ -35,9 +43,11 @@ class FakeGuest:
         return self.read(path, 1 << 40)[offset:offset + size]
 
     def size(self, path: str) -> int | None:
-        return len(self.files[path]) if path in self.files else None
+        return len(self.files[path]) if path in self.files and _can_be(path) else None
 
     def names(self, path: str) -> tuple[str, ...]:
+        if not _can_be(path):
+            return ()
         prefix = path.rstrip("/") + "/"
         return tuple(sorted({f[len(prefix):].split("/")[0]
                              for f in self.files if f.startswith(prefix)}))
@@ -46,6 +56,8 @@ class FakeGuest:
         return bool(self.names(path))
 
     def find(self, path: str) -> str | None:
+        if not _can_be(path):
+            return None
         names = {"/".join(f.split("/")[:n]) for f in self.files for n in range(2, 99)}
         return next((name for name in sorted(names) if name.lower() == path.lower()), None)
 
@@ -61,6 +73,8 @@ class FakeGuest:
             self.files[hive] = Path(file.name).read_bytes()
 
     def write(self, path: str, content: bytes, mode: int) -> None:
+        if not _can_be(path):
+            raise HostileInput("the guest names a file that cannot be")
         self.files[path] = content
 
     def read_device(self, device: str, offset: int, size: int) -> bytes:

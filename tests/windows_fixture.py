@@ -21,7 +21,7 @@ from imgconv.model import (
     WindowsOs,
 )
 from imgconv.windows.registry import sz
-from tests import windows_payloads
+from tests import windows_hives, windows_payloads
 from tests.fake_guest import FakeGuest
 from tests.hives import Value, make_hive
 
@@ -126,6 +126,7 @@ def windows(major: int, minor: int, build: int, arch: str) -> Windows:
     """A guest with viostor in place."""
     made = Windows((major, minor, build), arch)
     made.system["Select"] = {"Current": 1, "Default": 1, "Failed": 0, "LastKnownGood": 2}
+    made.files |= _start(made)
     made.set("Control\\ServiceGroupOrder", List=_ORDER)
     for guid, name in ((SCSI, "SCSIAdapter"), (HDC, "hdc"), (DISK, "DiskDrive"),
                        (VOLUME, "Volume"), (SYSTEM_CLASS, "System")):
@@ -161,6 +162,21 @@ def windows(major: int, minor: int, build: int, arch: str) -> Windows:
     return made
 
 
+def _start(made: Windows) -> dict[str, bytes]:
+    """What the BIOS starts, up to Windows' loader."""
+    if made.version < (6, 0):
+        return {f"/{name}": b"x" for name in ("ntldr", "boot.ini", "NTDETECT.COM")}
+    return {"/bootmgr": b"x", "/Boot/BCD": bcd(), "/Windows/System32/winload.exe": made.pe()}
+
+
+@cache
+def bcd() -> bytes:
+    """A boot configuration for BIOS."""
+    where = windows_hives.device(1 << 20, 0x1A2B3C4D)
+    return make_hive(windows_hives.bcd(windows_hives.Release("Windows", (6, 1, 7601), "amd64"),
+                                       efi=False, boot=where, root=where))
+
+
 @cache
 def _catalog(driver: bytes) -> bytes:
     return windows_payloads.catalog({"viostor.sys": driver})
@@ -189,6 +205,16 @@ def _database(made: Windows) -> None:
                                      ("pci.inf", "pci", "*PNP0A03", SYSTEM_CLASS)):
         _publish(made, inf, f"{inf}_{made.arch}_2222222222222222", guid, 0x0D000003,
                  {"Inst": (service, (name,))})
+
+
+def publish_network(made: Windows, endings: tuple[str, ...]) -> None:
+    """A driver for virtio-net, of which the driver store has files with these endings."""
+    guid = "{4d36e972-e325-11ce-bfc1-08002be10318}"
+    package = f"netkvm.inf_{made.arch}_4444444444444444"
+    made.set(f"Control\\Class\\{guid}", Class="Net")
+    _publish(made, "oem4.inf", package, guid, 0x0F000000, {
+        "kvmnet6.ndi": ("netkvm", ("PCI\\VEN_1AF4&DEV_1000",))})
+    made.files |= {f"{STORE}/{package}/netkvm.{ending}": b"x" for ending in endings}
 
 
 def _publish(made: Windows, inf: str, package: str, guid: str, score: int,

@@ -19,6 +19,8 @@ from asn1crypto import algos, cms, core, keys, x509
 
 from imgconv.windows import pe as real_pe
 
+_TRUST_LIST = "1.3.6.1.4.1.311.10.1"
+_INDIRECT_DATA = "1.3.6.1.4.1.311.2.1.4"
 AMD64, X86, ARM64 = 0x8664, 0x014C, 0xAA64
 _MODULUS = int(
     "c83a40cd13d5a9c5c1e37d6e8bd93f42a04cbb61c944f4bb00659637fac8dad3722b8fa6a222b03f5b6165a7"
@@ -36,8 +38,8 @@ _SECRET = int(
 def pe(machine: int = AMD64, *, imports: Mapping[str, tuple[str, ...]] | None = None,
        version: tuple[int, int, int, int] = (1, 2, 3, 4), signed: bool = True,
        content: bytes = b"") -> bytes:
-    """A native PE file of one section: imports, VS_FIXEDFILEINFO, `content`; and a certificate
-    table (of zeros) behind it."""
+    """A native PE file of one section: imports, VS_FIXEDFILEINFO, `content`; and, where `signed`,
+    a signature behind it that leads to Microsoft by name."""
     wide = machine != X86
     file_header = struct.pack("<HHIIIHH", machine, 1, 0, 0, 0, 240 if wide else 224, 0x22)
     base, section, raw = 0x10000, 0x1000, 0x200
@@ -46,8 +48,7 @@ def pe(machine: int = AMD64, *, imports: Mapping[str, tuple[str, ...]] | None = 
     body += struct.pack("<IIHHHH", 0xFEEF04BD, 0x10000, version[1], version[0], version[3],
                         version[2]) + content
     body += bytes(-len(body) % 512)
-    certificates = (raw + len(body), 16) if signed else (0, 0)
-    directories = [(0, 0), (section, import_size), (0, 0), (0, 0), certificates, *[(0, 0)] * 11]
+    directories = [(0, 0), (section, import_size), *[(0, 0)] * 14]
     optional = struct.pack("<HBBIIIII", 0x20B if wide else 0x10B, 14, 0, 0, len(body), 0, section,
                            section)
     optional += struct.pack("<Q", base) if wide else struct.pack("<II", section, base)
@@ -58,7 +59,33 @@ def pe(machine: int = AMD64, *, imports: Mapping[str, tuple[str, ...]] | None = 
     header = struct.pack("<8sIIIIIIHHI", b".data", len(body), section, len(body), raw, 0, 0, 0, 0,
                          0x40000040)
     head = b"MZ" + bytes(58) + struct.pack("<I", 64) + b"PE\0\0" + file_header + optional + header
-    return head.ljust(raw, b"\0") + body + bytes(certificates[1])
+    whole = head.ljust(raw, b"\0") + body
+    return sign(whole) if signed else whole
+
+
+@cache
+def sign(whole: bytes, *, digest: str = "sha256", signer: str = "Test Corp",
+         issuer: str = "Test Root", crossed: bool = True, of: bytes = b"") -> bytes:
+    """`whole`, an unsigned PE file, with a signature; `of` is another file to sign in its place."""
+    other = of or whole
+    entry = _certificate_entry(other)
+    value = hashlib.new(digest, other[:152] + other[156:entry] + other[entry + 8:]).digest()
+    content = _indirect("1.3.6.1.4.1.311.2.1.15", value, digest)
+    signature = _signed(content, digest, signer, issuer, crossed=crossed, kind=_INDIRECT_DATA)
+    return with_certificates(whole, struct.pack("<IHH", 8 + len(signature), 0x200, 2) + signature)
+
+
+def with_certificates(whole: bytes, table: bytes) -> bytes:
+    """An unsigned PE file with this certificate table behind it."""
+    table += bytes(-len(table) % 8)
+    entry = _certificate_entry(whole)
+    return whole[:entry] + struct.pack("<II", len(whole), len(table)) + whole[entry + 8:] + table
+
+
+def _certificate_entry(whole: bytes) -> int:
+    """Where the header of a file of `pe` says where its certificate table is."""
+    wide = struct.unpack_from("<H", whole, 88)[0] == 0x20B
+    return 88 + (112 if wide else 96) + 4 * 8
 
 
 def _imports(imports: Mapping[str, tuple[str, ...]], address: int, *, wide: bool) -> bytes:
@@ -109,13 +136,18 @@ def catalog(files: Mapping[str, bytes], *, digest: str = "sha1", signer: str = "
 
 def _subject(name: str, value: bytes, kind: str) -> bytes:
     tag = value.hex().upper().encode("utf-16-le") + b"\0\0" if kind == "sha1" else value
-    indirect = _der(0x30, _der(0x30, _oid("1.3.6.1.4.1.311.2.1.25")) + algos.DigestInfo({
-        "digest_algorithm": {"algorithm": kind}, "digest": value}).dump())
+    indirect = _der(0x30, _indirect("1.3.6.1.4.1.311.2.1.25", value, kind))
     attributes = b"".join(_der(0x30, _oid(oid) + _der(0x31, content)) for oid, content in (
         ("1.3.6.1.4.1.311.12.2.1", _name_value("File", name)),
         ("1.3.6.1.4.1.311.12.2.1", _name_value("OSAttr", "2:6.1,2:6.2")),
-        ("1.3.6.1.4.1.311.2.1.4", indirect)))
+        (_INDIRECT_DATA, indirect)))
     return _der(0x30, _der(4, tag) + _der(0x31, attributes))
+
+
+def _indirect(what: str, value: bytes, kind: str) -> bytes:
+    """The content of an SpcIndirectDataContent."""
+    info = algos.DigestInfo({"digest_algorithm": {"algorithm": kind}, "digest": value})
+    return _der(0x30, _oid(what)) + bytes(info.dump())
 
 
 def _name_value(name: str, value: str) -> bytes:
@@ -123,14 +155,15 @@ def _name_value(name: str, value: str) -> bytes:
                 + _der(4, value.encode("utf-16-le") + b"\0\0"))
 
 
-def _signed(content: bytes, digest: str, signer: str, issuer: str, *, crossed: bool) -> bytes:
+def _signed(content: bytes, digest: str, signer: str, issuer: str, *, crossed: bool,
+            kind: str = _TRUST_LIST) -> bytes:
     algorithm = algos.DigestAlgorithm({"algorithm": digest})
     certificate = _certificate(digest, signer, issuer)
     certificates = certificate.dump()
     if crossed:
         certificates += _certificate(digest, issuer, "Microsoft Code Verification Root").dump()
     attributes = cms.CMSAttributes([
-        {"type": "content_type", "values": ["1.3.6.1.4.1.311.10.1"]},
+        {"type": "content_type", "values": [kind]},
         {"type": "message_digest", "values": [hashlib.new(digest, content).digest()]}])
     outer = _der(0xA0, _der(0x30, content))
     info = cms.SignerInfo({
@@ -140,7 +173,7 @@ def _signed(content: bytes, digest: str, signer: str, issuer: str, *, crossed: b
         "signature_algorithm": {"algorithm": "rsassa_pkcs1v15"},
         "signature": _sign(attributes.dump(), digest)})
     inner = _der(0x30, core.Integer(1).dump() + cms.DigestAlgorithms([algorithm]).dump()
-                 + _der(0x30, _oid("1.3.6.1.4.1.311.10.1") + outer)
+                 + _der(0x30, _oid(kind) + outer)
                  + _der(0xA0, certificates) + _der(0x31, info.dump()))
     return _der(0x30, _oid("1.2.840.113549.1.7.2") + _der(0xA0, inner))
 
@@ -184,8 +217,10 @@ def _der(tag: int, content: bytes) -> bytes:
 
 
 def inf(name: str, *, decoration: str = "NTamd64.10.0", version: str = "07/19/2017,100.1.2.3",
-        copies: tuple[str, ...] | None = None, catalog_file: str | None = None) -> bytes:
-    """The INF of a storage driver `name`, in the form that virtio-win's have."""
+        copies: tuple[str, ...] | None = None, catalog_file: str | None = None,
+        dirid: int = 12) -> bytes:
+    """The INF of a storage driver `name`, in the form that virtio-win's have. `dirid` says where
+    the driver is loaded from: those for Windows 11 have 13, the driver store."""
     listed = "\n".join(copies or (f"{name}.sys",))
     disks = "\n".join(f"{copy} = 1,," for copy in copies or (f"{name}.sys",))
     catalog_line = f"CatalogFile={name}.cat" if catalog_file is None else (
@@ -202,7 +237,7 @@ DriverVer={version}
 [SourceDisksFiles]
 {disks}
 [DestinationDirs]
-Files = 12
+Files = {dirid}
 [Manufacturer]
 %Maker% = Models,{decoration}
 [Models.{decoration}]
@@ -218,7 +253,7 @@ AddService = {name}, 2, Service
 ServiceType = 1
 StartType = 0
 ErrorControl = 1
-ServiceBinary = %12%\\{name}.sys
+ServiceBinary = %{dirid}%\\{name}.sys
 LoadOrderGroup = SCSI miniport
 [Strings]
 Maker = "Test Corp"

@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from imgconv import __version__
 from imgconv.cli import (
+    batch,
     boot_test,
     console,
     demo,
@@ -30,7 +31,7 @@ from imgconv.cli import (
 )
 from imgconv.errors import ImgconvError, UsageError
 
-COMMANDS = (virtio_ize, undo, inspect, verify, boot_test, machine, drivers, demo, doctor)
+COMMANDS = (virtio_ize, batch, undo, inspect, verify, boot_test, machine, drivers, demo, doctor)
 
 
 class _InterruptedError(ImgconvError):
@@ -58,6 +59,13 @@ class Group(TyperGroup):
         finally:
             logs.end(keep=False)  # one that is to be kept has been taken by now
         raise SystemExit(status)
+
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 - Typer's own
+        """`batch status` is a command, although `batch` is one that takes paths."""
+        if args[:2] == batch.STATUS.split():
+            args = [batch.STATUS, *args[2:]]
+        return super().resolve_command(ctx, args)
 
 
 def _usage_error(error: typer.TyperException, *, as_json: bool) -> int:

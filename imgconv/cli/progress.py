@@ -13,11 +13,15 @@ from tqdm import tqdm
 from imgconv import host
 from imgconv.cli.console import say
 
-_WORDS = {"open": "opening the disk", "launch": "starting the appliance",
+WORDS = {"open": "opening the disk", "launch": "starting the appliance",
           "inspect": "inspecting the guest", "plan": "planning", "apply": "applying the changes",
           "verify": "reading the disk again",
           "boot": "booting the result", "commit": "writing the result",
           "emit": "writing the QEMU command"}
+
+
+#: Are told the same as each bar (phase, fraction): a batch listens to its processes.
+listeners: list[Callable[[str, float], None]] = []
 
 
 @contextmanager
@@ -29,10 +33,12 @@ def bar(phases: Sequence[str], *, shown: bool = True) -> Iterator[Callable[[str,
     with tqdm(total=float(len(phases)), disable=not shown or not sys.stderr.isatty(), leave=False,
               bar_format="{desc:<28} {bar} {percentage:3.0f}% {elapsed}") as meter:
         def tell(phase: str, fraction: float) -> None:
+            for listener in listeners:
+                listener(phase, fraction)
             if (phase, fraction) == ("launch", 0.0) and shown:
                 meter.clear()
                 _say_how_slow()
-            meter.set_description_str(_WORDS.get(phase, phase), refresh=False)
+            meter.set_description_str(WORDS.get(phase, phase), refresh=False)
             meter.n = list(phases).index(phase) + min(max(fraction, 0.0), 1.0)
             meter.refresh()
 

@@ -130,6 +130,12 @@ def reopen(path: Path, fmt: str, virtual_size: int, *,
     return Image(path, fmt, virtual_size, _references(layers))
 
 
+def references(path: Path, *, allow_external_files: bool = False) -> tuple[Path, ...]:
+    """The other files that the image at `path` is made of, by what it says itself. No program is
+    run, so this is fit for many. Raises ImgconvError."""
+    return _references(_chain(path, detect(path), allow_external_files))
+
+
 def detect(path: Path) -> str:
     """The format by its magic, one of FORMATS; what is nothing else is raw.
 

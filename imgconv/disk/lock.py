@@ -53,6 +53,26 @@ def locked(images: Sequence[Image], *, writable: bool = True) -> Iterator[None]:
         yield
 
 
+def wait(paths: Sequence[Path], seconds: float) -> None:
+    """Wait until no other imgconv writes any of `paths`, or `seconds` are over. What cannot be
+    opened is nobody's."""
+    deadline = time.monotonic() + seconds
+    for path in paths:
+        while _is_taken(path) and time.monotonic() < deadline:
+            time.sleep(0.1)
+
+
+def _is_taken(path: Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        return _is_locked(descriptor, _OWN_BYTE)
+    finally:
+        os.close(descriptor)
+
+
 def _check_distinct(images: Sequence[Image]) -> None:
     used: dict[tuple[int, int], Path] = {}
     for path in (*(image.path for image in images), *{r for i in images for r in i.references}):

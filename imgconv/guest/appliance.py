@@ -54,6 +54,10 @@ _NO_SPACE = os.strerror(errno.ENOSPC)
 _LONGEST_MESSAGE = 2000
 
 
+class _NoName(HostileInput):
+    """A path or name that no file of a guest can have: it holds a NUL or is no text."""
+
+
 class Appliance:
     """Implements `Guest` for the guest whose filesystems are mounted with `mount`."""
 
@@ -64,8 +68,8 @@ class Appliance:
     def call(self, method: str, *args: object, **kwargs: object) -> Any:  # noqa: ANN401
         """Call guestfs' `method`.
 
-        Raises ImgconvError with guestfs' own words, ApplianceGone when the appliance died or
-        exceeded its time.
+        Raises ImgconvError with guestfs' own words, HostileInput for names that cannot be, and
+        ApplianceGone when the appliance died or exceeded its time.
         """
         try:
             return self._invoke(method, *args, **kwargs)
@@ -76,6 +80,8 @@ class Appliance:
         """Like `call`, but None when the guest has no such thing."""
         try:
             return self._invoke(method, *args, **kwargs)
+        except _NoName:
+            return None
         except RuntimeError as error:
             if str(error).endswith(_DAMAGED):
                 raise self._explained(error) from error
@@ -104,6 +110,10 @@ class Appliance:
         with self._watchdog.watching(method, what), deferred():
             try:
                 return getattr(self._handle, method)(*args, **kwargs)
+            except UnicodeDecodeError as error:
+                raise HostileInput("the guest has names that are not in UTF-8") from error
+            except ValueError as error:  # the binding's, of a NUL or a lone surrogate
+                raise _NoName(f"the guest names a file that cannot be: {error}") from error
             except RuntimeError as error:
                 if self._watchdog.reason is not None:
                     raise self._watchdog.reason from error

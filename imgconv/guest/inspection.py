@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import replace
 
 from imgconv.errors import CannotConvert, HostileInput, ImgconvError, UsageError
@@ -25,6 +27,11 @@ _MANY_MOUNTS = 100
 
 _BIOS_BOOT = "21686148-6449-6e6f-744e-656564454649"
 
+#: Partitions, by the names of the appliance; logical volumes and arrays are on no one disk.
+_PARTITION = re.compile(r"(/dev/[a-z]+)\d+")
+
+Tags = dict[str, dict[str, str]]
+
 
 def inspect(appliance: Appliance, root: str | None = None) -> Inspection:
     """Inspect the disks of one guest.
@@ -38,29 +45,35 @@ def inspect(appliance: Appliance, root: str | None = None) -> Inspection:
                    tag.get("PART_ENTRY_UUID", tag.get("PARTUUID", "")),
                    tag.get("PART_ENTRY_NAME", tag.get("PARTLABEL", "")))
         for device, tag in tags.items())
-    firmware = _firmware(tags)
     if root is None and {f.type for f in filesystems} <= _WINDOWS_ONLY:
         windows = quick_windows(appliance, filesystems)
         if windows is not None:
-            return _windows(*windows, firmware, filesystems, tags)
+            return _windows(*windows, filesystems, tags)
     found = quick(appliance, filesystems) if root is None else None
     device, arch, mounts, system = found or _thorough(appliance, root, tags)
     if isinstance(system, WindowsOs):
-        return _windows(device, arch, system, firmware, filesystems, tags)
-    return Inspection(device, arch, firmware, filesystems, mounts, system)
+        return _windows(device, arch, system, filesystems, tags)
+    return Inspection(device, arch, _firmware(tags, device), filesystems, mounts, system)
 
 
-def _windows(device: str, arch: str, system: WindowsOs, firmware: Firmware,
-             filesystems: tuple[Filesystem, ...], tags: dict[str, dict[str, str]]) -> Inspection:
+def _windows(device: str, arch: str, system: WindowsOs,
+             filesystems: tuple[Filesystem, ...], tags: Tags) -> Inspection:
     """A Windows has no root folder that all is mounted in: drive C: is /c here, and the partition
     that the firmware starts from, when it is another, is /system. Raises CannotConvert."""
     volumes.check(tags, device)
     mounts = [Mount(device, "/c")]
-    start = next((partition for partition, tag in tags.items() if _starts(tag, firmware)), device)
+    firmware = _firmware(tags, device)
+    start = _start(tags, device, firmware)
     if start != device:
         mounts.append(Mount(start, "/system"))
     return Inspection(device, arch, firmware, filesystems, tuple(mounts),
                       replace(system, systemroot=f"/c{system.systemroot}"))
+
+
+def _start(tags: Tags, root: str, firmware: Firmware) -> str:
+    """The partition that the firmware starts from: the first that it could, else `root`."""
+    return next((partition for partition, tag in _deciding(tags, root).items()
+                 if _starts(tag, firmware)), root)
 
 
 def _starts(tag: dict[str, str], firmware: Firmware) -> bool:
@@ -77,7 +90,7 @@ def _is_active(tag: dict[str, str]) -> bool:
         int(tag.get("PART_ENTRY_FLAGS", "0"), 16) & 0x80)
 
 
-def _thorough(appliance: Appliance, root: str | None, tags: dict[str, dict[str, str]]
+def _thorough(appliance: Appliance, root: str | None, tags: Tags
               ) -> tuple[str, str, tuple[Mount, ...], LinuxOs | WindowsOs]:
     """libguestfs' own inspection, for all that is not plain."""
     roots: list[str] = appliance.call("inspect_os")
@@ -130,7 +143,7 @@ def _windows_os(appliance: Appliance, device: str) -> WindowsOs:
     return found
 
 
-def _tags(appliance: Appliance) -> dict[str, dict[str, str]]:
+def _tags(appliance: Appliance) -> Tags:
     """What blkid says of everything that could hold a filesystem: partitions, whole disks, md, LVM.
     """
     partitions: list[str] = appliance.call("list_partitions")
@@ -160,8 +173,27 @@ def _blkid(appliance: Appliance, device: str) -> dict[str, str]:
         return {}
 
 
-def _firmware(tags: dict[str, dict[str, str]]) -> Firmware:
+def _firmware(tags: Tags, root: str) -> Firmware:
     """UEFI when there is an EFI system partition and nothing that a BIOS would start."""
-    kinds = {tag.get("PART_ENTRY_TYPE", "").lower() for tag in tags.values()}
-    bios = any(map(_is_active, tags.values())) or _BIOS_BOOT in kinds
-    return Firmware.UEFI if kinds & _ESPS and not bios else Firmware.BIOS
+    deciding = _deciding(tags, root).values()
+    return Firmware.UEFI if _has_esp(deciding) and not _has_bios(deciding) else Firmware.BIOS
+
+
+def _deciding(tags: Tags, root: str) -> Tags:
+    """The partitions that show what starts the system on `root`: those of its own disk. What other
+    disks were started from once says nothing, unless nothing starts from this one."""
+    partition = _PARTITION.fullmatch(root)
+    disk = partition[1] if partition is not None else root
+    beside = {device: tag for device, tag in tags.items()
+              if (found := _PARTITION.fullmatch(device)) is not None and found[1] == disk}
+    return beside if _has_esp(beside.values()) or _has_bios(beside.values()) else tags
+
+
+def _has_esp(tags: Iterable[dict[str, str]]) -> bool:
+    return any(tag.get("PART_ENTRY_TYPE", "").lower() in _ESPS for tag in tags)
+
+
+def _has_bios(tags: Iterable[dict[str, str]]) -> bool:
+    """Whether there is what a BIOS would start."""
+    return any(_is_active(tag) or tag.get("PART_ENTRY_TYPE", "").lower() == _BIOS_BOOT
+               for tag in tags)

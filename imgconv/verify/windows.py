@@ -6,10 +6,11 @@ disk, and every link of that chain is a finding. It shares nothing with what wro
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from imgconv.errors import CannotConvert, GuestFileMissing, HostileInput, ImgconvError
-from imgconv.guest.protocols import NAMES_LIMIT, Reader
+from imgconv.guest.protocols import Reader
 from imgconv.model import (
     Bus,
     Capabilities,
@@ -25,14 +26,15 @@ from imgconv.model import (
     WriteFile,
     target,
 )
+from imgconv.verify import windows_loader
 from imgconv.windows import (
-    boot_files,
     boot_match,
     boot_start,
     control_sets,
     devices,
     hive_check,
     hives,
+    places,
 )
 from imgconv.windows.boot_start import Link
 from imgconv.windows.devices import PciDevice
@@ -52,7 +54,8 @@ def verify(reader: Reader, inspection: Inspection, plan: Plan) -> tuple[Finding,
     a SYSTEM hive that says nothing, HostileInput for what exceeds a limit.
     """
     guest = _Guest(reader, inspection)
-    findings = [*_hives(reader, guest, plan), *_written(reader, plan)]
+    findings = [*_hives(reader, guest, plan), *_written(reader, plan),
+                *windows_loader.findings(reader, inspection)]
     if guest.system is None:
         return tuple(findings)
     system, bus = guest.system, plan.capabilities.block
@@ -91,6 +94,17 @@ def capabilities(reader: Reader, inspection: Inspection,
         reason = reason or f"Windows does not start from {bus}: {broken.message}"
     raise CannotConvert("this Windows has a working driver for no disk controller that there is",
                         hint="convert it with `imgconv virtio-ize`, which gives it one")
+
+
+def proven(able_to: Capabilities, findings: Sequence[Finding]) -> Capabilities:
+    """`able_to` without the devices for which `verify` has found no driver.
+
+    So the machine of a conversion is the one that `capabilities` would have led to.
+    """
+    sure = {finding.subject for finding in findings if finding.level is Level.PROVEN}
+    return replace(able_to, net=able_to.net and devices.VIRTIO_NET.name in sure,
+                   rng=able_to.rng and devices.VIRTIO_RNG.name in sure,
+                   balloon=able_to.balloon and devices.VIRTIO_BALLOON.name in sure)
 
 
 def _virtio_1_0(guest: _Guest, system: Hive, bus: Bus) -> bool:
@@ -275,7 +289,7 @@ def _drives(guest: _Guest, reader: Reader, system: Hive,
         match = boot_match.find(system, current, guest.windows, plain, database=database)
         problems = [link for link in match.links if link.level is Level.FAILED]
         if not problems:
-            folder = f"{guest.systemroot}/{boot_files.STORE}/{match.package}"
+            folder = f"{guest.systemroot}/{places.FILE_REPOSITORY}/{match.package}"
             found = reader.find(folder)
             endings = {name.lower().rpartition(".")[2] for name in reader.names(found)
                        } if found is not None else set()
@@ -294,7 +308,7 @@ def _by_path(guest: _Guest, reader: Reader, device: PciDevice) -> tuple[Level, s
     value = key.text("DevicePath") if key is not None else None
     wanted = device.hardware_ids[0].partition("&SUBSYS")[0].lower()
     for entry in (value or "").split(";"):
-        path = entry.strip().replace("\\", "/")
+        path = entry.strip().replace("\\", "/").rstrip("/")
         folder = path.lower().removeprefix("%systemroot%/")
         # Windows' own folder has thousands, none of them for virtio.
         if folder == path.lower() or folder in ("inf", ""):
@@ -314,7 +328,7 @@ def _infs(reader: Reader, folder: str) -> Iterator[str]:
     top = reader.find(folder)
     if top is None:
         return
-    names = reader.names(top)[:NAMES_LIMIT]
+    names = reader.names(top)
     folders = [top, *(f"{top}/{name}" for name in names if reader.is_dir(f"{top}/{name}"))]
     found = [f"{path}/{name}" for path in folders[:_MOST_FOLDERS] for name in reader.names(path)
              if name.lower().endswith(".inf")]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
-from imgconv.errors import CannotConvert
+from imgconv.errors import CannotConvert, ImgconvError
 from imgconv.guest.protocols import Reader
 from imgconv.model import (
     Bus,
@@ -18,6 +18,7 @@ from imgconv.model import (
     PatchDevice,
     Plan,
     WindowsOs,
+    WriteFile,
 )
 from imgconv.windows import (
     bcd,
@@ -70,32 +71,30 @@ def plan(reader: Reader, inspection: Inspection, options: Options) -> Plan:
     with virtio_win.open_payload(options.drivers) as payload:
         selection = payload.select(windows)
     registry = _Registry.load(reader, inspection)
-    able_to = replace(_capabilities(selection, windows, options.block),
-                      localtime=clock.localtime(registry.system.hive))
-    storage = STORAGE[options.block] if able_to.block.is_virtio else None
     root = _systemroot(inspection)
 
-    published = _published(reader, registry, selection.packages, windows, root)
     changes: list[Change] = []
-    for package, names in zip(selection.packages, published, strict=True):
-        boot = package.name == storage
-        changes += staging.files(reader, root, package, names, boot=boot, windows=windows)
-        if boot:
-            _start_at_boot(registry.system, package, names, windows)
+    files, selection, left_out = _installed(reader, registry, selection, windows, root,
+                                            STORAGE[options.block])
+    changes += files
+    able_to = replace(_capabilities(selection, windows, options.block),
+                      localtime=clock.localtime(registry.system.hive))
     if windows.release < FIRST_DRIVER_DATABASE:
+        assert registry.software is not None
         staging.device_path(registry.software, selection.packages)
         critical_device_database.plan_fallback(registry.system)
     services.plan_fallback(registry.system, reader, root)
-    warnings = [*_refused(selection, options.block), *registry.warnings,
+    warnings = [*_refused(selection, options.block), *left_out, *registry.warnings,
                 *(f"{package.name}: {warning}" for package in selection.packages
                   for warning in package.warnings),
                 *volumes.warnings(inspection), *foreign.plan(registry.system, windows),
                 *san_policy.plan(registry.system, inspection, windows),
-                *policy.warnings(reader, inspection, registry.system.hive, registry.software.hive)]
+                *policy.warnings(reader, inspection, registry.system.hive,
+                                 registry.software.hive if registry.software else None)]
     more, said = _first_boot(reader, registry.system, selection, windows, root)
     changes += [*more, *efi.plan(reader, inspection), *_head_count(reader, inspection, windows)]
     if registry.boot is not None:
-        bcd.plan(registry.boot, inspection, forget_session=options.discard_hibernation)
+        bcd.plan(registry.boot, reader, inspection)
         warnings += bcd.warnings(registry.boot.hive, inspection)
     if able_to.reason:
         warnings.insert(0, able_to.reason)
@@ -111,14 +110,16 @@ def old_bus(windows: WindowsVersion) -> Bus:
 @dataclass(frozen=True, slots=True)
 class _Registry:
     """The guest's hives and what is to be edited in them; `drivers` is there since Windows 8, and
-    `boot` (the BCD) since Vista."""
+    `boot` (the BCD) since Vista. Since Windows 8, SOFTWARE is not edited but only asked about
+    policies, so it may be unreadable there: `software` is None then, and `unread` says why."""
 
     loaded: tuple[LoadedHive, ...]
     edits: tuple[Edits, ...]
     system: Edits
-    software: Edits
+    software: Edits | None
     drivers: Edits | None
     boot: Edits | None
+    unread: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, reader: Reader, inspection: Inspection) -> _Registry:
@@ -132,18 +133,27 @@ class _Registry:
             return Edits(loaded[-1].hive, path)
 
         folder = f"{_systemroot(inspection)}/System32/config"
-        system, software, drivers = (edits(reader.find(f"{folder}/{name}"))
-                                     for name in ("SYSTEM", "SOFTWARE", "DRIVERS"))
-        boot = edits(bcd.path(reader, inspection))
-        if system is None or software is None:
+        paths = {name: reader.find(f"{folder}/{name}")
+                 for name in ("SYSTEM", "SOFTWARE", "DRIVERS")}
+        system = edits(paths["SYSTEM"])
+        if system is None or paths["SOFTWARE"] is None:
             raise CannotConvert(f"{folder} has no SYSTEM or no SOFTWARE hive",
                                 hint="this Windows is not complete")
+        software: Edits | None = None
+        unread: tuple[str, ...] = ()
+        try:
+            software = edits(paths["SOFTWARE"])
+        except ImgconvError as error:
+            if versions.of(inspection).release < FIRST_DRIVER_DATABASE:
+                raise
+            unread = (policy.not_looked_at(error),)
+        drivers, boot = edits(paths["DRIVERS"]), edits(bcd.path(reader, inspection))
         found = tuple(one for one in (system, software, drivers, boot) if one is not None)
-        return cls(tuple(loaded), found, system, software, drivers, boot)
+        return cls(tuple(loaded), found, system, software, drivers, boot, unread)
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        return tuple(warning for hive in self.loaded for warning in hive.warnings)
+        return (*self.unread, *(warning for hive in self.loaded for warning in hive.warnings))
 
     def changes(self) -> tuple[Change, ...]:
         return tuple(change for hive, edits in zip(self.loaded, self.edits, strict=True)
@@ -190,16 +200,55 @@ def _refused(selection: Selection, wanted: Bus) -> list[str]:
                                   key=lambda refusal: refusal.name not in names)]
 
 
-def _published(reader: Reader, registry: _Registry, packages: Sequence[DriverPackage],
-               windows: WindowsVersion, root: str) -> tuple[Published | None, ...]:
-    """The packages in the guest's driver store; None for those of Windows 7 and older."""
+def _installed(reader: Reader, registry: _Registry, selection: Selection, windows: WindowsVersion,
+               root: str, storage: str) -> tuple[list[WriteFile], Selection, list[str]]:
+    """Publish and stage every package; the one called `storage` is the disk's.
+
+    Returns the files, the selection of what was installed, and a warning for each package that
+    cannot be: no guest shall stay behind for a tablet's driver. Raises ImgconvError for the disk's.
+    """
+    store = _driver_store(reader, registry, windows, root)
+    files: list[WriteFile] = []
+    done: list[DriverPackage] = []
+    published: list[Published] = []
+    warnings = []
+    for package in selection.packages:
+        boot = package.name == storage
+        try:
+            with ExitStack() as undone:
+                for edits in registry.edits:
+                    undone.enter_context(edits.all_or_nothing())
+                if store is not None:
+                    undone.enter_context(store.all_or_nothing())
+                names = driver_database.publish(
+                    registry.system, registry.drivers, package, windows, store,
+                    imported=datetime.now(UTC)) if store is not None else None
+                written = staging.files(reader, root, package, names, boot=boot, windows=windows)
+                if boot:
+                    _start_at_boot(registry.system, package, names, windows)
+        except ImgconvError as error:
+            if boot:
+                raise
+            warnings.append(f"{package.name} is left out: {error.message}")
+        else:
+            files += written
+            done.append(package)
+            published += [names] if names is not None else []
+    if store is not None:
+        driver_database.mark_names(registry.system, store, published)
+    return files, replace(selection, packages=tuple(done)), warnings
+
+
+def _driver_store(reader: Reader, registry: _Registry, windows: WindowsVersion,
+                  root: str) -> DriverStore | None:
+    """What Windows 8 and newer keep packages in. Raises CannotConvert where it should be there."""
     if windows.release < FIRST_DRIVER_DATABASE:
-        return (None,) * len(packages)
-    store = DriverStore(registry.system.hive,
-                        registry.drivers.hive if registry.drivers is not None else None,
+        return None
+    drivers = registry.drivers
+    store = DriverStore(registry.system.hive, drivers.hive if drivers is not None else None,
                         reader, root)
-    return driver_database.plan(registry.system, registry.drivers, packages, windows, store,
-                                imported=datetime.now(UTC))
+    driver_database.plan(registry.system, drivers, (), windows, store)
+    return store
 
 
 def _start_at_boot(system: Edits, package: DriverPackage, published: Published | None,

@@ -14,7 +14,7 @@ from typing import Final
 from uuid import UUID
 
 from imgconv.guest.protocols import Reader
-from imgconv.model import Firmware, Inspection
+from imgconv.model import Firmware, Inspection, WindowsOs
 from imgconv.windows.edits import Edits
 from imgconv.windows.efi import system_partition
 from imgconv.windows.registry import Hive, Key
@@ -69,17 +69,25 @@ def entries(bcd: Hive) -> tuple[Entry, ...]:
                  for identifier in _loaders(bcd))
 
 
-def plan(edits: Edits, inspection: Inspection, *, forget_session: bool = False) -> None:
-    """Edit the BCD hive. `forget_session` when a hibernated session was given up."""
+def plan(edits: Edits, reader: Reader, inspection: Inspection) -> None:
+    """Edit the BCD hive."""
     if inspection.firmware is Firmware.UEFI:
         for identifier in (_BOOTMGR, *_loaders(edits.hive)):
             if _is_true(edits.hive, identifier, _NO_GRAPHICS):
                 edits.delete(_element(identifier, _NO_GRAPHICS),
                              "without graphics mode (graphicsmodedisabled) Windows shows nothing, "
                              "or stops, on a virtual machine with UEFI")
-    if forget_session and _is_true(edits.hive, _BOOTMGR, _ATTEMPT_RESUME):
+    if _is_true(edits.hive, _BOOTMGR, _ATTEMPT_RESUME) and not _has_session(reader, inspection):
         edits.delete(_element(_BOOTMGR, _ATTEMPT_RESUME),
                      "there is no hibernated session to resume any more")
+
+
+def _has_session(reader: Reader, inspection: Inspection) -> bool:
+    """Whether Windows' drive has a file that a session would be resumed from. Giving one up removes
+    it; nothing but the file says so, also when the guest is planned again later."""
+    assert isinstance(inspection.os, WindowsOs)
+    drive = inspection.os.systemroot.rstrip("/").rpartition("/")[0]
+    return reader.find(f"{drive}/hiberfil.sys") is not None
 
 
 def warnings(bcd: Hive, inspection: Inspection) -> tuple[str, ...]:
@@ -89,17 +97,31 @@ def warnings(bcd: Hive, inspection: Inspection) -> tuple[str, ...]:
         return ("the boot configuration names no Windows to start: mend it with "
                 "bootrec /rebuildbcd, from Windows' setup medium",)
     said = []
-    ending = ".efi" if inspection.firmware is Firmware.UEFI else ".exe"
-    if entry.loader and not entry.loader.lower().endswith(ending):
+    if entry.loader and not fits(entry, inspection):
         said.append(f"the boot configuration starts {entry.loader}, which is none of "
                     f"{inspection.firmware.name}'s loaders: mend it with bcdboot C:\\Windows, from "
                     "Windows' setup medium")
-    own = next((f.partuuid.lower() for f in inspection.filesystems
-                if f.device == inspection.root), "")
-    if entry.partition and own and entry.partition not in (own, own.rpartition("-")[0]):
+    if elsewhere(entry, inspection):
         said.append(f"the boot configuration starts the Windows on another partition "
-                    f"({entry.partition}) than {inspection.root} ({own})")
+                    f"({entry.partition}) than {inspection.root} ({_own(inspection)})")
     return tuple(said)
+
+
+def fits(entry: Entry, inspection: Inspection) -> bool:
+    """Whether the entry's loader is one for this firmware."""
+    ending = ".efi" if inspection.firmware is Firmware.UEFI else ".exe"
+    return entry.loader.lower().endswith(ending)
+
+
+def elsewhere(entry: Entry, inspection: Inspection) -> bool:
+    """Whether the entry evidently starts the Windows of another partition, or disk, than root."""
+    own = _own(inspection)
+    return bool(entry.partition and own and entry.partition not in (own, own.rpartition("-")[0]))
+
+
+def _own(inspection: Inspection) -> str:
+    return next((f.partuuid.lower() for f in inspection.filesystems
+                 if f.device == inspection.root), "")
 
 
 def _loaders(bcd: Hive) -> list[str]:

@@ -5,29 +5,31 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final
 
 from imgconv.errors import ImgconvError
 from imgconv.guest.protocols import Reader
 from imgconv.model import Level
-from imgconv.windows import catalog, pe
+from imgconv.windows import catalog, pe, places
 from imgconv.windows.boot_match import Link, Match, failed, proven, warning
 from imgconv.windows.versions import WindowsVersion
 
-#: Where Windows keeps the catalogs of drivers (DRIVER_ACTION_VERIFY's subsystem).
-CATALOGS: Final = "System32/CatRoot/{F750E6C3-38EE-11D1-85E5-00C04FC295EE}"
-STORE: Final = "System32/DriverStore/FileRepository"
-
+#: 64-bit Windows loads only signed drivers from Vista on.
+_SIGNED_FROM: Final = (6, 0)
 #: Sets of functions, not files: the loader knows where they are (apisetschema.dll).
 _API_SETS: Final = ("api-", "ext-")
-_DRIVE = re.compile(r"(?:\\\?\?\\)?[A-Za-z]:\\")
+_DRIVE = re.compile(r"(?:\\\?\?\\)?([A-Za-z]):\\")
+#: The letter that Windows gives its own volume. It may be another, but hardly ever is.
+_OWN_LETTER: Final = "c"
 
 
 def resolve(systemroot: str, image_path: str | None, service: str) -> str | None:
     """The guest's path for a service's ImagePath, None when it is none that the loader takes.
 
     The loader takes paths below the system root (relative, or with \\SystemRoot\\); a full one
-    (\\??\\C:\\Windows\\...) only leads there when it names the system's own volume.
+    (\\??\\C:\\Windows\\...) only leads there when it names the system's own volume, so one of
+    another drive is None too (see `on_other_drive`).
     """
     if not image_path:
         return f"{systemroot}/System32/drivers/{service}.sys"
@@ -36,11 +38,22 @@ def resolve(systemroot: str, image_path: str | None, service: str) -> str | None
         if path.lower().startswith(prefix.lower()):
             return _below(systemroot, path[len(prefix):])
     drive = _DRIVE.match(path)
-    if drive is not None:
-        return _below("", path[drive.end():])
-    if path.startswith("\\") or "%" in path:
+    if drive is not None and drive[1].lower() == _OWN_LETTER:
+        return _below(own_drive(systemroot), path[drive.end():])
+    if drive is not None or path.startswith("\\") or "%" in path:
         return None
     return _below(systemroot, path)
+
+
+def on_other_drive(image_path: str | None) -> bool:
+    """Whether a service's ImagePath names another drive than C:; it may be Windows' own even so."""
+    drive = _DRIVE.match((image_path or "").strip().strip('"'))
+    return drive is not None and drive[1].lower() != _OWN_LETTER
+
+
+def own_drive(systemroot: str) -> str:
+    """Where the volume is mounted that `systemroot` is on; "" for the root folder."""
+    return "/c" if systemroot.startswith("/c/") else ""
 
 
 def _below(top: str, path: str) -> str | None:
@@ -79,6 +92,22 @@ def check(reader: Reader, systemroot: str, windows: WindowsVersion, path: str,
         yield _store(reader, systemroot, match, found, data)
 
 
+def program_problem(reader: Reader, path: str, arch: str) -> str:
+    """Why firmware or a loader cannot start the program at `path`; "" when it can. `arch` is as in
+    INF files. Raises HostileInput when it is too large."""
+    found = reader.find(path)
+    if found is None or reader.size(found) is None:
+        return f"{path} does not exist"
+    data = reader.read(found, pe.PE_LIMIT)
+    try:
+        program = pe.parse(data)
+    except ImgconvError as error:
+        return f"{found}: {error.message}"
+    if len(data) < _claimed_size(data):
+        return f"{found} is cut off"
+    return "" if program.arch == arch else f"{found} is for {program.arch}, not for {arch}"
+
+
 def _claimed_size(data: bytes) -> int:
     """How long a PE file is by its headers: where its last section ends."""
     try:
@@ -103,20 +132,48 @@ def _imports(reader: Reader, systemroot: str, path: str, driver: pe.Pe) -> Link:
 
 def _signature(windows: WindowsVersion, match: Match, path: str, driver: pe.Pe,
                catalogs: dict[str, catalog.Catalog]) -> Link:
-    if driver.signed:
-        return proven("signature", f"{path} has a signature")
-    for name, content in catalogs.items():
-        if content.intact is not False and (content.lists(driver.sha1)
-                                            or content.lists(driver.sha256)):
-            return proven("signature", f"{path} is in the signed catalog {name}", content.signer)
+    """Roots are not known here: whether it leads to Microsoft is told by names."""
+    problems = []
+    for name, signed, covers in _signatures(driver, catalogs):
+        problem = _no_good(signed, covers=covers)
+        if not problem:
+            return proven("signature", f"{name} covers {path} and leads to Microsoft by name" + (
+                "" if signed.intact else "; it is of a kind that is not checked any further"),
+                signed.signer)
+        problems.append(f"{name} {problem}")
     if match.in_box or in_box(match.service):
         # Windows' own catalogs are thousands, and some of many megabytes.
-        return warning("signature", f"{path} is Windows' own and has no signature of its own; "
-                       "its catalog was not looked for")
-    if windows.arch == "x86":
-        return warning("signature", f"{path} is not signed; 32-bit Windows starts it anyway")
-    return failed("signature", f"{path} is not signed, by itself or in a catalog",
-                  ", ".join(catalogs) or "no catalog")
+        return warning("signature", f"{path} is Windows' own and has no good signature of its own; "
+                       "its catalog was not looked for", "; ".join(problems))
+    if windows.arch == "x86" or windows.release < _SIGNED_FROM:
+        name = "32-bit Windows" if windows.arch == "x86" else "this Windows"
+        return warning("signature", f"{path} has no good signature; {name} starts it anyway",
+                       "; ".join(problems))
+    return failed("signature", f"{path} has no good signature, of its own or in a catalog: 64-bit "
+                  "Windows does not start it (0xc0000428)", "; ".join(problems) or "none at all")
+
+
+def _signatures(driver: pe.Pe, catalogs: dict[str, catalog.Catalog]
+                ) -> Iterator[tuple[str, catalog.Signature, bool]]:
+    """Each signature with what to call it, and whether it is for this driver."""
+    hashes = (driver.sha1, driver.sha256)
+    for certificate in driver.certificates:
+        with suppress(ImgconvError):
+            own = catalog.embedded(certificate)
+            yield "its own signature", own, own.file_digest in hashes
+    for name, content in catalogs.items():
+        yield f"the catalog {name}", content, any(content.lists(digest) for digest in hashes)
+
+
+def _no_good(signed: catalog.Signature, *, covers: bool) -> str:
+    """Why a signature does not count, "" when it does."""
+    if not covers:
+        return "is for other files"
+    if signed.intact is False:
+        return "was changed after it was signed"
+    if signed.self_signed:
+        return "is a test signature"
+    return "" if signed.leads_to_microsoft else "does not lead to Microsoft"
 
 
 def in_box(service: str) -> bool:
@@ -133,7 +190,7 @@ def _catalogs(reader: Reader, systemroot: str, match: Match,
     names = (f"{match.package}.cat", match.inf.lower().removesuffix(".inf") + ".cat",
              f"{stem}.cat")
     paths = [path for name in names if len(name) > 4
-             and (path := reader.find(f"{systemroot}/{CATALOGS}/{name}")) is not None]
+             and (path := reader.find(f"{systemroot}/{places.CATALOGS}/{name}")) is not None]
     for path in paths:
         try:
             yield path, catalog.parse(reader.read(path, catalog.CATALOG_LIMIT))
@@ -145,7 +202,7 @@ def _store(reader: Reader, systemroot: str, match: Match, path: str, driver: byt
     """Whether the driver store has the package from which Windows installs the driver for good."""
     # What Windows itself brings it can do without: it is in use already.
     level = Level.WARNING if match.in_box else Level.FAILED
-    wanted = f"{systemroot}/{STORE}/{match.package}"
+    wanted = f"{systemroot}/{places.FILE_REPOSITORY}/{match.package}"
     folder = reader.find(wanted)
     names = {name.lower(): name for name in reader.names(folder)} if folder is not None else {}
     if not names:

@@ -38,8 +38,9 @@ _CHANNELLED: Final = ("intelide", "pciide", "msahci", "viaide", "amdide", "cmdid
 _UNLISTED: Final = ("core", "core security extensions", "early-launch", "pnp filter")
 
 #: What stands on the controller; in the real hives of 7, 8.1 and 10 all of these are Start 0. XP's
-#: volumes are made by ftdisk.
-_STACK: Final = ("pci", "disk", "partmgr", "mountmgr", "volsnap")
+#: volumes are made by ftdisk, and 2000 has no snapshots of them yet.
+_STACK: Final = ("pci", "disk", "partmgr", "mountmgr")
+_SNAPSHOTS_FROM: Final = (5, 1)
 _FTDISK_UNTIL: Final = (5, 9)
 _VOLUME_DRIVER_FROM: Final = (10, 0)
 
@@ -110,6 +111,8 @@ def _stack(system: Hive, control_set: str, reader: Reader | None, systemroot: st
            windows: WindowsVersion) -> Iterator[Link]:
     ftdisk = windows.release <= _FTDISK_UNTIL
     names = [*_STACK, "ftdisk" if ftdisk else "volmgr"]
+    if windows.release >= _SNAPSHOTS_FROM:
+        names.append("volsnap")
     if windows.release >= _VOLUME_DRIVER_FROM:
         names.append("volume")
     for name in names:
@@ -119,8 +122,13 @@ def _stack(system: Hive, control_set: str, reader: Reader | None, systemroot: st
             continue
         links = [*_start(key, name), *_file(key, reader, systemroot)]
         problems = [link for link in links if link.level is Level.FAILED]
-        yield failed(name, "; ".join(link.message for link in problems)) if problems else proven(
-            name, "starts at boot", key.text("ImagePath") or "")
+        unsure = [link for link in links if link.level is Level.WARNING]
+        if problems:
+            yield failed(name, "; ".join(link.message for link in problems))
+        elif unsure:
+            yield warning(name, unsure[0].message, unsure[0].evidence)
+        else:
+            yield proven(name, "starts at boot", key.text("ImagePath") or "")
     for device in (devices.PCI_BUS, devices.DISK):
         match = boot_match.find(system, control_set, windows, device)
         # Those that Windows has met already it knows by themselves, not by these ids.
@@ -151,8 +159,7 @@ def _service(system: Hive, control_set: str, reader: Reader | None, systemroot: 
     yield from _dependencies(system, control_set, key, name)
     path = boot_files.resolve(systemroot, key.text("ImagePath"), name)
     if path is None:
-        yield failed("ImagePath", f"the loader does not know the path of {name}",
-                     key.text("ImagePath") or "")
+        yield _unknown_path(key)
     else:
         yield proven("ImagePath", f"{name} is {path}", key.text("ImagePath") or "by default")
         if reader is not None:
@@ -221,12 +228,19 @@ def _file(key: Key, reader: Reader | None, systemroot: str) -> Iterator[Link]:
     """Whether a service's file is there at all: for those that Windows brings."""
     path = boot_files.resolve(systemroot, key.text("ImagePath"), key.name)
     if path is None:
-        yield failed("ImagePath", "the loader does not know its path",
-                     key.text("ImagePath") or "")
+        yield _unknown_path(key)
     elif reader is not None:
         found = reader.find(path)
         if found is None or not reader.size(found):
             yield failed("driver file", f"{path} does not exist")
+
+
+def _unknown_path(key: Key) -> Link:
+    image_path = key.text("ImagePath") or ""
+    if boot_files.on_other_drive(image_path):
+        return warning("ImagePath", f"{key.name} is on another drive than C:, and it is not known "
+                       "whether that is Windows' own", image_path)
+    return failed("ImagePath", f"the loader does not know the path of {key.name}", image_path)
 
 
 # --- what hangs on classes, instances, control sets -----------------------------------------------
@@ -245,13 +259,15 @@ def _filters(system: Hive, control_set: str, reader: Reader | None, systemroot: 
             yield failed(what, f"{name} is a filter, but no service")
             continue
         start = service.number("Start")
-        missing = list(_file(service, reader, systemroot))
-        if missing:
-            yield failed(what, f"{name}: {missing[0].message}", missing[0].evidence)
+        file = next(_file(service, reader, systemroot), None)
+        if file is not None and file.level is Level.FAILED:
+            yield failed(what, f"{name}: {file.message}", file.evidence)
         elif start is None or start >= _DISABLED:
             yield failed(what, f"{name} is disabled", f"Start {start}")
         elif start != _BOOT:
             yield warning(what, f"{name} does not start at boot", f"Start {start}")
+        elif file is not None:
+            yield warning(what, file.message, file.evidence)
         else:
             yield proven(what, f"{name} starts at boot")
 

@@ -2,9 +2,10 @@
 
 A catalog is a PKCS#7 SignedData around a certificate trust list, as `makecat` and `inf2cat` write
 it. A file is listed by its hash: the Authenticode hash of a PE file (`pe.Pe`), the plain one of any
-other. Catalogs of the first kind (Windows before 8) name a member by its SHA-1 hash in hexadecimal
-UTF-16, those of the second kind by the bytes of the hash; and a member has the hash once more as
-SpcIndirectDataContent, or not.
+other. The signature within a PE file is a SignedData too, around the hash of that file alone
+(`embedded`). Catalogs of the first kind (Windows before 8) name a member by its SHA-1 hash in
+hexadecimal UTF-16, those of the second kind by the bytes of the hash; and a member has the hash
+once more as SpcIndirectDataContent, or not.
 
 No root certificates are known here: `intact` says that nobody has changed the list since the owner
 of the certificate signed it, not that Windows trusts that owner; `leads_to_microsoft` goes by the
@@ -15,10 +16,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from asn1crypto import algos, cms, core, x509
 
@@ -26,6 +27,8 @@ from imgconv.errors import ImgconvError
 
 #: Larger than a driver's catalog; those of Windows itself have some MiB.
 CATALOG_LIMIT: Final = 16 << 20
+
+_Read = TypeVar("_Read")
 
 _CTL = "1.3.6.1.4.1.311.10.1"
 _NAME_VALUE = "1.3.6.1.4.1.311.12.2.1"
@@ -60,7 +63,7 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class Catalog:
+class Signature:
     """`signer` is the signer's name as Windows writes it to SignerName: the common name of the
     certificate, else its organization.
 
@@ -74,7 +77,6 @@ class Catalog:
     roots than Microsoft's, whatever certificates the system has besides.
     """
 
-    members: tuple[Member, ...]
     signer: str
     digest: str
     certificate_digest: str
@@ -84,14 +86,28 @@ class Catalog:
     not_before: datetime
     not_after: datetime
 
-    def lists(self, digest: bytes) -> bool:
-        return any(digest in member.digests for member in self.members)
-
     @property
     def needs_sha2(self) -> bool:
         """Whether Windows must know SHA-2 to check the signature: 7 and 2008 R2 know it from an
         update of 2015 (KB3033929) and 2019 (KB4474419) on, older ones hardly."""
         return self.digest != "sha1" or self.certificate_digest != "sha1"
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog(Signature):
+    """A list of files that is signed."""
+
+    members: tuple[Member, ...]
+
+    def lists(self, digest: bytes) -> bool:
+        return any(digest in member.digests for member in self.members)
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded(Signature):
+    """The signature within a PE file; `file_digest` is the Authenticode hash that was signed."""
+
+    file_digest: bytes
 
 
 # --- the certificate trust list in ASN.1 ----------------------------------------------------------
@@ -150,10 +166,19 @@ class _IndirectData(core.Sequence):  # type: ignore[misc]
 
 def parse(data: bytes) -> Catalog:
     """Raises BadCatalog."""
+    return _guarded(_read_list, data)
+
+
+def embedded(data: bytes) -> Embedded:
+    """The signature in a certificate of a PE file (`pe.Pe.certificates`). Raises BadCatalog."""
+    return _guarded(_read_embedded, data)
+
+
+def _guarded(read: Callable[[Any], _Read], data: bytes) -> _Read:
     if len(data) > CATALOG_LIMIT:
         raise _bad(f"it is larger than {CATALOG_LIMIT >> 20} MiB")
     try:
-        return _read(cms.ContentInfo.load(data))
+        return read(cms.ContentInfo.load(data))
     except BadCatalog:
         raise
     except RecursionError:
@@ -167,33 +192,48 @@ def _bad(why: str) -> BadCatalog:
                       hint="take a complete, undamaged copy of the drivers (imgconv drivers check)")
 
 
-def _read(outer: Any) -> Catalog:  # noqa: ANN401 - asn1crypto has no types
+def _read_list(outer: Any) -> Catalog:  # noqa: ANN401 - asn1crypto has no types
+    signed, content = _content(outer, _CTL, _TrustList)
+    return Catalog(**_signature(signed, content), members=tuple(_members(content)))
+
+
+def _read_embedded(outer: Any) -> Embedded:  # noqa: ANN401
+    signed, content = _content(outer, _INDIRECT_DATA, _IndirectData)
+    return Embedded(**_signature(signed, content), file_digest=content["digest"]["digest"].native)
+
+
+def _content(outer: Any, kind: str, form: Any) -> tuple[Any, Any]:  # noqa: ANN401
+    """The SignedData, and what it is around."""
     if outer["content_type"].native != "signed_data":
         raise _bad("it is not signed")
     signed = outer["content"]
     inner = signed["encap_content_info"]
-    if inner["content_type"].native != _CTL:
-        raise _bad("it signs something else than a list of files")
+    if inner["content_type"].native != kind:
+        raise _bad("it signs something else than it ought to")
     if not len(signed["signer_infos"]):
         raise _bad("nobody has signed it")
+    return signed, inner["content"].parse(form)
+
+
+def _signature(signed: Any, content: Any) -> dict[str, Any]:  # noqa: ANN401
+    """What there is to say about who signed it."""
     signer = signed["signer_infos"][0]
     certificate = _certificate(signed, signer)
-    trust_list = inner["content"].parse(_TrustList)
     name = certificate.subject.native
     validity = certificate["tbs_certificate"]["validity"]
-    return Catalog(
-        tuple(_members(trust_list)), str(name.get("common_name") or name.get("organization_name")
-                                         or ""),
-        signer["digest_algorithm"]["algorithm"].native,
-        certificate["signature_algorithm"].hash_algo,
-        certificate.subject == certificate.issuer,
-        certificate.issuer.native.get("organization_name") == "Microsoft Corporation" or any(
-            isinstance(choice.chosen, x509.Certificate)
-            and choice.chosen.issuer.native.get("common_name") == _CROSS_ROOT
-            for choice in signed["certificates"]),
-        # PKCS#7 hashes the list without its tag and length (RFC 2315, 9.3).
-        _intact(signer, certificate, bytes(trust_list.contents)),
-        validity["not_before"].native, validity["not_after"].native)
+    return {
+        "signer": str(name.get("common_name") or name.get("organization_name") or ""),
+        "digest": signer["digest_algorithm"]["algorithm"].native,
+        "certificate_digest": certificate["signature_algorithm"].hash_algo,
+        "self_signed": certificate.subject == certificate.issuer,
+        "leads_to_microsoft":
+            certificate.issuer.native.get("organization_name") == "Microsoft Corporation" or any(
+                isinstance(choice.chosen, x509.Certificate)
+                and choice.chosen.issuer.native.get("common_name") == _CROSS_ROOT
+                for choice in signed["certificates"]),
+        # PKCS#7 hashes the content without its tag and length (RFC 2315, 9.3).
+        "intact": _intact(signer, certificate, bytes(content.contents)),
+        "not_before": validity["not_before"].native, "not_after": validity["not_after"].native}
 
 
 def _certificate(signed: Any, signer: Any) -> Any:  # noqa: ANN401
@@ -244,7 +284,7 @@ def _text(value: bytes) -> str:
 
 
 def _intact(signer: Any, certificate: Any, content: bytes) -> bool | None:  # noqa: ANN401
-    """Whether the signer's key has signed the attributes, and they have the list's hash."""
+    """Whether the signer's key has signed the attributes, and they have the content's hash."""
     digest = signer["digest_algorithm"]["algorithm"].native
     attributes = signer["signed_attrs"]
     key = certificate.public_key

@@ -38,6 +38,7 @@ from imgconv.windows import control_sets, inf, package_name, registry
 from imgconv.windows.additions import grouped, key_name, key_path
 from imgconv.windows.driver_database_values import (
     ARCHITECTURES,
+    SCORE_UNSIGNED,
     VersionValue,
     decode_version,
     filetime,
@@ -82,7 +83,7 @@ class Published:
     """A package as the guest knows it: its folder in the driver store, and its name in INF.
 
     With `kept` it is the guest's own, which is as new as ours or newer: its files are there, the
-    database has it, and nothing was planned.
+    database has it as signed, and nothing was planned.
     """
 
     package_folder: str
@@ -99,8 +100,10 @@ def plan(system: Edits, drivers: Edits | None, packages: Iterable[DriverPackage]
 
     Where the guest has the same driver (INF and provider) already, the newer DriverVer wins, date
     before version, as Windows itself would choose among them. An older one stays beside the new
-    one: it is the guest's way back. `imported` is the time that packages new to the guest get on
-    Windows 10 and newer.
+    one: it is the guest's way back. A newer one that is not complete, or not signed, cannot start
+    the guest but would win over ours: Windows is made to forget which devices it is for, and the
+    rest of it stays for whoever wants to repair or remove it. `imported` is the time that packages
+    new to the guest get on Windows 10 and newer.
 
     Raises CannotConvert when the guest has no DriverDatabase or misses the driver's class, BadInf.
     """
@@ -108,12 +111,17 @@ def plan(system: Edits, drivers: Edits | None, packages: Iterable[DriverPackage]
     if database is None:
         raise CannotConvert("the registry has no DriverDatabase",
                             hint="Windows 8 and newer have one: this SYSTEM hive is damaged")
-    published = tuple(_publish(system, drivers, package, windows, store, imported)
+    published = tuple(publish(system, drivers, package, windows, store, imported=imported)
                       for package in packages)
+    mark_names(system, store, published)
+    return published
+
+
+def mark_names(system: Edits, store: DriverStore, published: Iterable[Published]) -> None:
+    """Mark the names of the published packages as taken."""
     if any(not one.kept for one in published):
         system.set("DriverDatabase", (registry.binary("OemInfMap", store.oem_map()),),
                    "marks the names of the published drivers as taken")
-    return published
 
 
 def critical_for_boot(system: Hive, class_guid: str) -> bool:
@@ -129,27 +137,36 @@ def critical_for_boot(system: Hive, class_guid: str) -> bool:
     return name in (SCSI_ADAPTER, _EXTENSION)
 
 
-def _publish(system: Edits, drivers: Edits | None, package: DriverPackage,
-             windows: WindowsVersion, store: DriverStore, imported: datetime | None) -> Published:
+def publish(system: Edits, drivers: Edits | None, package: DriverPackage, windows: WindowsVersion,
+            store: DriverStore, *, imported: datetime | None = None) -> Published:
+    """Publish one package as `plan` does, which also marks its name (`mark_names`)."""
     version = package.inf.version(windows)
     in_system = critical_for_boot(system.hive, version.class_guid)
     edits = drivers if drivers is not None and not in_system else system
     folder = package_name.folder(package, windows)
+    newer = [one for one in _as_new(edits.hive, package, version)
+             if one.package_folder.upper() != folder.upper()]
+    files = (package.inf.name, *package_name.drivers(package, windows).values())
+    kept = next((one for one in newer if _usable(edits.hive, one, package, windows)
+                 and store.holds(one.package_folder, one.inf_name, files)), None)
+    broken = {one.inf_name.upper() for one in newer[:newer.index(kept) if kept else None]}
+    if kept is not None:
+        _forget_devices(edits, broken - {kept.inf_name.upper()})
+        return kept
     ours = edits.hive.key(rf"DriverDatabase\DriverPackages\{folder}")
     name = (ours.text("") if ours is not None else None) or ""
     if package_name.oem_number(name) is None:
-        if (theirs := _as_new(edits.hive, package, version, store)) is not None:
-            return theirs
         name = store.take()
     store.mark(name)
+    _forget_devices(edits, broken - {name.upper()})
     _Publication(edits, package, windows, version, folder, name).write(imported)
     return Published(folder, name)
 
 
-def _as_new(hive: Hive, package: DriverPackage, version: inf.Version,
-            store: DriverStore) -> Published | None:
-    """The guest's own package of the same driver, if it is complete and not older than ours."""
-    best: tuple[tuple[date, tuple[int, ...]], Published] | None = None
+def _as_new(hive: Hive, package: DriverPackage, version: inf.Version) -> list[Published]:
+    """The guest's own packages of the same driver that are not older than ours, the newest first.
+    Windows would choose the first."""
+    found: list[tuple[tuple[date, tuple[int, ...]], Published]] = []
     packages = hive.key(r"DriverDatabase\DriverPackages")
     start = f"{package.inf.name}_{package.arch}_".upper()
     for key in packages.subkeys() if packages is not None else ():
@@ -159,11 +176,32 @@ def _as_new(hive: Hive, package: DriverPackage, version: inf.Version,
         if (key.text("Provider") or "").upper() != version.provider.upper():
             continue
         age = _age(key)
-        if age is None or age < (version.date, version.version) or (best and age <= best[0]):
-            continue
-        if _active(hive, name, key) and store.holds(key.name):
-            best = age, Published(key.name, name, kept=True)
-    return best[1] if best is not None else None
+        if age is not None and age >= (version.date, version.version) and _active(hive, name, key):
+            found.append((age, Published(key.name, name, kept=True)))
+    return [one for _, one in sorted(found, key=lambda pair: pair[0], reverse=True)]
+
+
+def _usable(hive: Hive, theirs: Published, package: DriverPackage,
+            windows: WindowsVersion) -> bool:
+    """Whether Windows takes the package for a device of ours, and for a signed one."""
+    key = hive.key(rf"DriverDatabase\DriverPackages\{theirs.package_folder}")
+    score = key.number("SignerScore") if key is not None else None
+    ids = id_matches(model.ids for model in package.inf.models(windows))
+    return score is not None and score < SCORE_UNSIGNED and any(
+        (known := hive.key(rf"DriverDatabase\DeviceIds\{identifier}")) is not None
+        and known.value(theirs.inf_name) is not None for identifier in ids)
+
+
+def _forget_devices(edits: Edits, names: set[str]) -> None:
+    """Make Windows forget which devices these INFs (in capitals) are for."""
+    top = r"DriverDatabase\DeviceIds"
+    known = edits.hive.key(top) if names else None
+    for path, key in known.walk() if known is not None else ():
+        for value in key.values():
+            if path and value.name.upper() in names:
+                edits.remove(rf"{top}\{path}", value.name,
+                             f"{value.name} is newer than imgconv's driver, but not complete or "
+                             "not signed: it must not be chosen")
 
 
 def _age(package: Key) -> tuple[date, tuple[int, ...]] | None:

@@ -34,6 +34,9 @@ def check(data: bytes) -> tuple[str, ...]:
     Looks at the header, the bins and their cells, and all that can be reached from the root: keys,
     lists of subkeys (Windows searches them by halves and by hash), values and their data, and
     security. A cell that nothing refers to is no problem. Takes a second for some 30 MiB.
+
+    The order and the hash depend on Windows' table of capitals, which differs from release to
+    release. So they, and the letter case of values, are only judged where names are ASCII.
     """
     if len(data) < 2 * HEADER or data[:4] != b"regf":
         return ("it is no registry hive",)
@@ -155,7 +158,7 @@ class _Checker:
             found.extend(self._leaf(key, at))
         if len(found) != count:
             self._wrong(f"the key {key!r} counts {count} subkeys, not {len(found)}")
-        for one, other in pairwise(fold(name) for _, name in found):
+        for one, other in pairwise(fold(name) for _, name in found if name.isascii()):
             if one >= other:
                 self._wrong(f"the subkeys {one!r} and {other!r} of {key!r} are not in order")
         for child, name in found:
@@ -186,7 +189,7 @@ class _Checker:
             name = self._take_key(item[0], f"a subkey of {key!r}")
             if name is None:
                 continue
-            if kind == b"lh" and item[1] != name_hash(fold(name)):
+            if kind == b"lh" and name.isascii() and item[1] != name_hash(fold(name)):
                 self._wrong(f"the subkey {name!r} of {key!r} has a wrong hash")
             yield item[0], name
 
@@ -232,7 +235,8 @@ class _Checker:
                 self._wrong(f"a value of {key!r} is damaged")
                 continue
             raw = self._data[place + 20:place + 20 + length]
-            name = fold(_decoded(raw, compressed=bool(flags & 1)))
+            name = _decoded(raw, compressed=bool(flags & 1))
+            name = fold(name) if name.isascii() else name
             if name in names:
                 self._wrong(f"the key {key!r} has two values called {name!r}")
             names.add(name)
@@ -268,7 +272,7 @@ def _decoded(name: bytes, *, compressed: bool) -> str:
 
 
 def name_hash(folded: str) -> int:
-    """What a list of subkeys has beside a key's name (in capitals) to find it by."""
+    """What a list of subkeys has beside a key's name (in capitals, ASCII) to find it by."""
     found = 0
     for char in folded:
         found = (found * 37 + ord(char)) & 0xFFFFFFFF

@@ -43,8 +43,7 @@ class LoadedHive:
         """
         if not edits:
             return ()
-        if not self.hive.dirty:
-            _must_be_sound(self.path, self.data)
+        _must_be_sound(self.path, self.data, dirty=self.hive.dirty)
         for edit in edits:
             assert edit.hive == self.path
             check_edit(edit)
@@ -67,7 +66,8 @@ class LoadedHive:
 def load(reader: Reader, path: str) -> LoadedHive:
     """Read the hive `path` (as the guest's filesystem spells it) and, if it is dirty, its logs.
 
-    Raises CannotConvert for a damaged one, GuestFileMissing, HostileInput for one too large.
+    Raises CannotConvert for one that cannot be read, GuestFileMissing, HostileInput for one too
+    large. Whether it is sound is only looked at by `finish`, before it is edited.
     """
     data = reader.read(path, HIVE_LIMIT)
     logs = _logs(reader, path)
@@ -83,15 +83,12 @@ def load(reader: Reader, path: str) -> LoadedHive:
             return LoadedHive(path, hive, data, neutralise=neutralise)
         replayed = replay(data, tuple(logs.values()))
         if replayed is None:
-            hive = Hive(data)
-            _must_be_sound(path, data, dirty=True)
-            return LoadedHive(path, hive, data, (), neutralise, (
+            return LoadedHive(path, Hive(data), data, (), neutralise, (
                 f"Windows has not finished writing {path}, and no log of it holds what is missing: "
                 "changes from just before it stopped may be lost",))
         hive = Hive(replayed.data)
     except CorruptHive as error:
         raise _damaged(path, error.message) from error
-    _must_be_sound(path, replayed.data)
     warnings = (f"a log of {path} lacks a part: changes from just before Windows stopped are lost",
                 ) if replayed.gap else ()
     writes = f"{replayed.writes} write{'s' if replayed.writes > 1 else ''}"

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from imgconv.errors import CannotConvert
 from imgconv.guest.protocols import Reader
+from imgconv.windows import places
 from imgconv.windows.registry import BINARY, Hive
 from imgconv.windows.versions import FIRST_DRIVER_DATABASE, WindowsVersion
 from imgconv.windows.virtio_win import DriverPackage
 
-#: Below the system root, one folder a package.
-FILE_REPOSITORY: Final = "System32/DriverStore/FileRepository"
+#: The target of what stays in the package's folder in the driver store (`inf.File`).
+PACKAGE: Final = "{package}/"
 
 _OEM = re.compile(r"oem(\d{1,6})\.inf", re.IGNORECASE)
 #: Windows' own map of the numbers would have 8 KiB then; real guests have some ten or hundred.
@@ -34,6 +37,19 @@ def folder(package: DriverPackage, windows: WindowsVersion) -> str:
         content.update(len(data).to_bytes(8, "little") + data)
     language = "" if windows.release >= FIRST_DRIVER_DATABASE else "_neutral"
     return f"{inf}_{package.arch}{language}_{content.hexdigest()[:16]}"
+
+
+def drivers(package: DriverPackage, windows: WindowsVersion) -> dict[str, str]:
+    """The drivers that the INF installs: targets, as `inf.File` has them, and files' names.
+
+    They are what goes to System32/drivers, and what Windows loads from the package's folder.
+    Raises BadInf.
+    """
+    installs = dict.fromkeys(model.install for model in package.inf.models(windows))
+    return {file.target: file.source for install in installs
+            for file in package.inf.installation(install, windows).files
+            if file.target.lower().startswith(f"{places.DRIVERS}/".lower())
+            or (file.target.startswith(PACKAGE) and file.target.lower().endswith(".sys"))}
 
 
 class DriverStore:
@@ -76,10 +92,28 @@ class DriverStore:
         """OemInfMap as it is to be: what it said, and the names of this run."""
         return encode_oem_map(self._map)
 
-    def holds(self, package_folder: str) -> bool:
-        """Whether the driver store really has the package that the registry speaks of."""
-        path = f"{self._root}/{FILE_REPOSITORY}/{package_folder}"
-        return (found := self._reader.find(path)) is not None and self._reader.is_dir(found)
+    def holds(self, package_folder: str, inf_name: str, names: Iterable[str]) -> bool:
+        """Whether the guest really has the package that the registry speaks of: files of these
+        names and a catalog in the driver store, and the catalog where Windows looks for it."""
+        folder = self._reader.find(f"{self._root}/{places.FILE_REPOSITORY}/{package_folder}")
+        if folder is None or not self._reader.is_dir(folder):
+            return False
+        catalog = f"{self._root}/{places.CATALOGS}/{inf_name.rpartition('.')[0]}.cat"
+        return (any(name.lower().endswith(".cat") for name in self._reader.names(folder))
+                and all(map(self._has, (catalog, *(f"{folder}/{name}" for name in names)))))
+
+    def _has(self, path: str) -> bool:
+        return (found := self._reader.find(path)) is not None and bool(self._reader.size(found))
+
+    @contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """The names that were taken in this context are free when an exception leaves it."""
+        taken = set(self._map)
+        try:
+            yield
+        except BaseException:
+            self._map = taken
+            raise
 
     def _has_inf(self, number: int) -> bool:
         return self._reader.find(f"{self._root}/INF/oem{number}.inf") is not None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,6 +23,8 @@ MACHINES: Final = {0x014C: "x86", 0x8664: "amd64", 0xAA64: "arm64"}
 
 _NATIVE = 1  # IMAGE_SUBSYSTEM_NATIVE: drivers
 _CERTIFICATES = 4  # IMAGE_DIRECTORY_ENTRY_SECURITY; its address is an offset in the file
+_PKCS7 = 2  # WIN_CERT_TYPE_PKCS_SIGNED_DATA
+_MOST_CERTIFICATES = 16
 _MOST_DLLS = 256
 _MOST_FUNCTIONS = 20_000
 #: The start of VS_FIXEDFILEINFO: dwSignature and dwStrucVersion 1.0.
@@ -39,7 +41,8 @@ class Pe:
     function without a name is "#" and its ordinal.
 
     `sha1` and `sha256` are the Authenticode hashes. `signed` says that there is a certificate
-    table, not that it is good. `version` is that of the file, None when it has none.
+    table, not that it is good; `certificates` are those in it that may be a signature (PKCS#7, for
+    `catalog.embedded`). `version` is that of the file, None when it has none.
     """
 
     arch: str
@@ -49,6 +52,7 @@ class Pe:
     sha1: bytes
     sha256: bytes
     version: tuple[int, int, int, int] | None = None
+    certificates: tuple[bytes, ...] = ()
 
 
 def is_pe(data: bytes) -> bool:
@@ -82,29 +86,44 @@ def _bad(why: str) -> BadPe:
 
 
 def _read(file: Any, data: bytes) -> Pe:  # noqa: ANN401 - pefile has no types
-    signed, sha1, sha256 = _authenticode(file, data)
+    table, sha1, sha256 = _authenticode(file, data)
     machine = file.FILE_HEADER.Machine
     return Pe(MACHINES.get(machine, f"machine {machine:#06x}"),
-              file.OPTIONAL_HEADER.Subsystem == _NATIVE, _imports(file), signed, sha1, sha256,
-              _version(data))
+              file.OPTIONAL_HEADER.Subsystem == _NATIVE, _imports(file), bool(table), sha1,
+              sha256, _version(data), tuple(_certificates(table)))
 
 
-def _authenticode(file: Any, data: bytes) -> tuple[bool, bytes, bytes]:  # noqa: ANN401
-    """Whether there is a certificate table, and both hashes of the rest."""
+def _authenticode(file: Any, data: bytes) -> tuple[bytes, bytes, bytes]:  # noqa: ANN401
+    """The certificate table (b"" without one), and both hashes of the rest."""
     header = file.OPTIONAL_HEADER
     checksum = header.get_field_absolute_offset("CheckSum")
     view = memoryview(data)
     if len(header.DATA_DIRECTORY) <= _CERTIFICATES:
         parts = [view[:checksum], view[checksum + 4:]]
-        return False, *_hashes(parts)
+        return b"", *_hashes(parts)
     directory = header.DATA_DIRECTORY[_CERTIFICATES]
     entry, start, size = directory.get_file_offset(), directory.VirtualAddress, directory.Size
     parts = [view[:checksum], view[checksum + 4:entry]]
     if not size:
-        return False, *_hashes([*parts, view[entry + 8:]])
+        return b"", *_hashes([*parts, view[entry + 8:]])
     if start < entry + 8 or start + size > len(data):
         raise _bad("its certificate table lies outside of it: it is cut off")
-    return True, *_hashes([*parts, view[entry + 8:start], view[start + size:]])
+    table = bytes(view[start:start + size])
+    return table, *_hashes([*parts, view[entry + 8:start], view[start + size:]])
+
+
+def _certificates(table: bytes) -> Iterator[bytes]:
+    """The content of each WIN_CERTIFICATE of the one type that drivers are signed with."""
+    start = 0
+    for _ in range(_MOST_CERTIFICATES):
+        if start + 8 > len(table):
+            return
+        length, _, kind = struct.unpack_from("<IHH", table, start)
+        if not 8 < length <= len(table) - start:
+            return
+        if kind == _PKCS7:
+            yield table[start + 8:start + length]
+        start += -(-length // 8) * 8
 
 
 def _hashes(parts: list[memoryview]) -> tuple[bytes, bytes]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from imgconv.errors import ImgconvError
 from imgconv.guest.protocols import Reader
 from imgconv.model import Inspection, WindowsOs
 from imgconv.windows import control_sets
@@ -33,15 +34,28 @@ _CODE_INTEGRITY: Final = ("System32/CodeIntegrity/SIPolicy.p7b",
                           "System32/CodeIntegrity/CiPolicies/Active")
 
 
-def warnings(reader: Reader, inspection: Inspection, system: Hive, software: Hive
+def warnings(reader: Reader, inspection: Inspection, system: Hive, software: Hive | None
              ) -> tuple[str, ...]:
-    """What an administrator should know before the new drivers are needed."""
+    """What an administrator should know before the new drivers are needed; `software` is None when
+    it cannot be read."""
     current = system.key(control_sets.current(system))
     assert current is not None
     assert isinstance(inspection.os, WindowsOs)
-    return (*_restrictions(software), *_unsigned(software), *_guards(current),
+    return (*(_software(software) if software is not None else ()), *_guards(current),
             *_isolation(current), *_code_integrity(reader, inspection.os.systemroot),
             *_to_go(current))
+
+
+def not_looked_at(error: ImgconvError) -> str:
+    """What to say when SOFTWARE cannot be read; nothing else depends on it."""
+    return f"the policies were not looked at: {error.message}"
+
+
+def _software(software: Hive) -> tuple[str, ...]:
+    try:
+        return (*_restrictions(software), *_unsigned(software))
+    except ImgconvError as error:
+        return (not_looked_at(error),)
 
 
 def _restrictions(software: Hive) -> Iterator[str]:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from functools import reduce
 from operator import xor
 from typing import Final
+from unicodedata import ucd_3_2_0
 
 from imgconv.errors import HostileInput
 from imgconv.model import RegistryValue
@@ -67,10 +68,22 @@ def checksum_right(header: bytes | bytearray) -> bool:
 
 
 def fold(name: str) -> str:
-    """`name` as Windows compares it: in capitals, but one character stays one."""
-    if name.isascii():
-        return name.upper()
-    return "".join(char.upper() if len(char.upper()) == 1 else char for char in name)
+    """`name` as Windows compares it: in capitals, but one character stays one.
+
+    Windows' own table is older than Python's and knows fewer capitals, and none for a dotless i, a
+    long s, a final sigma and a micro sign, whose capitals have another small letter. Here a capital
+    counts when its small letter is the character itself and both were in Unicode 3.2: names that
+    are equal here are equal to Windows. What it takes for equal beyond that (some Greek and Latin
+    letters of Unicode 5.0) is only found in its own letter case.
+    """
+    return name.upper() if name.isascii() else "".join(map(_capital, name))
+
+
+def _capital(char: str) -> str:
+    capital = char.upper()
+    safe = len(capital) == 1 and char <= "\uffff" and capital.lower() == char and (
+        "Cn" not in (ucd_3_2_0.category(char), ucd_3_2_0.category(capital)))
+    return capital if safe else char
 
 
 class Hive:

@@ -21,7 +21,7 @@ from typing import Final
 from imgconv.errors import CannotConvert
 from imgconv.guest.protocols import Reader
 from imgconv.model import RegistryValue
-from imgconv.windows import control_sets, package_name, registry
+from imgconv.windows import control_sets, places, registry
 from imgconv.windows.additions import grouped, key_name
 from imgconv.windows.edits import Edits
 from imgconv.windows.inf import Addition, Service
@@ -116,7 +116,7 @@ def _values(system: Edits, key: str, service: Service,
 
 def _binary(service: Service, folder: str) -> str:
     return service.binary.replace(
-        "%13%", rf"\SystemRoot\{package_name.FILE_REPOSITORY}\{folder}".replace("/", "\\"))
+        "%13%", rf"\SystemRoot\{places.FILE_REPOSITORY}\{folder}".replace("/", "\\"))
 
 
 def _add(system: Edits, top: str, additions: Iterable[Addition], why: str) -> None:

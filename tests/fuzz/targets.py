@@ -330,6 +330,9 @@ def pe(data: bytes) -> None:
     found = windows_pe.parse(data)
     assert len(found.sha1) == 20
     assert len(found.sha256) == 32
+    for certificate in found.certificates:
+        with suppress(ImgconvError):
+            windows_catalog.embedded(certificate)
 
 
 def catalog(data: bytes) -> None:

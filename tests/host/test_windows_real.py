@@ -28,7 +28,7 @@ from imgconv.windows.package_name import DriverStore
 from imgconv.windows.registry import Key, dword
 from imgconv.windows.versions import of
 from imgconv.windows.virtio_win import open_payload
-from tests import windows_payloads
+from tests import windows_fixture, windows_payloads
 from tests.fake_guest import FakeGuest
 from tests.windows_data import SAMPLE_ISO, hive, needs_data
 
@@ -56,7 +56,9 @@ def _converted(name: str, bus: Bus) -> tuple[dict[str, bytes], Plan]:
     guest = FakeGuest({_SYSTEM: hive(f"SYSTEM-{name}")} | {
         f"{_SYSTEM}.{log}": hive(f"SYSTEM-{name}.{log}")
         for log in ("LOG1", "LOG2") if "win10" in name} | {
-        f"/Windows/System32/{file}": driver for file in ("ntoskrnl.exe", "hal.dll")} | {
+        f"/Windows/System32/{file}": driver for file in (
+            "ntoskrnl.exe", "hal.dll", "winload.exe")} | {
+        "/bootmgr": b"x", "/Boot/BCD": windows_fixture.bcd()} | {
         f"{_DRIVERS}/{file}.sys": driver for file in ("storport", "scsiport")})
     loaded = hives.load(guest, _SYSTEM)
     services_key = loaded.hive.key("ControlSet001\\Services")

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from imgconv import pipeline
+from imgconv.errors import CannotConvert
 from imgconv.model import (
     Bus,
     DeleteRegistryKey,
@@ -33,6 +34,7 @@ from imgconv.windows import registry
 from imgconv.windows.registry import Hive
 from tests import windows_payloads
 from tests.fake_guest import FakeGuest
+from tests.hives import with_sequences
 from tests.registry_compare import differences
 from tests.windows_data import SAMPLE_ISO, needs_data
 from tests.windows_guests import RELEASES, WindowsTree
@@ -43,12 +45,14 @@ _TREES = {
     "8.1": WindowsTree(RELEASES["8.1"]),
     "11": WindowsTree(RELEASES["11"], Firmware.UEFI),
     "2022": WindowsTree(RELEASES["2022"], Firmware.UEFI),
+    "11 dirid 13": WindowsTree(RELEASES["11"], Firmware.UEFI),
 }
 _REAL = {
     "real 7 x86": ("7-x86", Firmware.BIOS),
     "real 8.1": ("8.1", Firmware.BIOS),
     "real 10": ("10", Firmware.UEFI),
 }
+_STORE = "/System32/DriverStore/FileRepository/"
 _GUESTS = [*_TREES, *(pytest.param(name, marks=needs_data) for name in _REAL)]
 
 
@@ -101,6 +105,13 @@ def payload(tmp_path_factory: pytest.TempPathFactory) -> Path:
             decoration=decoration) for label, decoration in options.items()}))
 
 
+@pytest.fixture(scope="session")
+def stored_payload(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A payload whose drivers stay in the driver store, as virtio-win's for Windows 11."""
+    return windows_payloads.write(tmp_path_factory.mktemp("stored"), windows_payloads.tree({
+        "viostor/w11/amd64": windows_payloads.package(dirid=13)}))
+
+
 @cache
 def _converted(name: str, drivers: Path) -> Converted:
     built, inspection = _tree(name).build()
@@ -114,8 +125,9 @@ def _converted(name: str, drivers: Path) -> Converted:
 
 
 @pytest.fixture
-def convert(payload: Path) -> Callable[[str], Converted]:
-    return lambda name: _converted(name, SAMPLE_ISO if name in _REAL else payload)
+def convert(payload: Path, stored_payload: Path) -> Callable[[str], Converted]:
+    return lambda name: _converted(name, SAMPLE_ISO if name in _REAL else stored_payload
+                                   if name == "11 dirid 13" else payload)
 
 
 def _failed(findings: tuple[Finding, ...]) -> list[tuple[str, str]]:
@@ -130,6 +142,17 @@ def test_it_is_converted_and_proven(convert: Callable[[str], Converted], name: s
     proven = {f.subject for f in done.findings if f.level is Level.PROVEN}
     assert {"virtio-blk: Start", "virtio-blk: imports", "virtio-blk: signature", "hive SYSTEM",
             "plan"} <= proven
+
+
+def test_a_driver_of_the_driver_store_is_loaded_from_there(
+        convert: Callable[[str], Converted]) -> None:
+    done = convert("11 dirid 13")
+    place, = (path for path in done.files if path.endswith("/viostor.sys"))
+    assert _STORE in place
+    service = Hive(done.files[done.system]).key(rf"{_SET}\Services\viostor")
+    assert service is not None
+    assert service.text("ImagePath") == place.replace("/c/Windows", r"\SystemRoot").replace(
+        "/", "\\")
 
 
 @pytest.mark.parametrize("name", _GUESTS)
@@ -168,6 +191,63 @@ def test_without_a_driver_it_stays_on_the_old_bus(payload: Path) -> None:
     pipeline.apply(guest, plan)
     assert _failed(pipeline.verified(guest, inspection, options, plan)) == []
     assert any(target(change) == "/dev/sda1 at 0x1a" for change in plan.changes)
+
+
+def _no_bin(hive: bytes) -> bytes:
+    return hive[:4096] + bytes(4) + hive[4100:]
+
+
+#: Hives of which nothing can be read, and such that only look bad where nobody reads.
+_UNREADABLE: dict[str, Callable[[bytes], bytes]] = {
+    "zeros": lambda hive: bytes(len(hive)), "empty": lambda hive: b"",
+    "no root": lambda hive: hive[:4132] + bytes(64) + hive[4196:]}
+_UNSOUND: dict[str, Callable[[bytes], bytes]] = {
+    "no bin": _no_bin, "dirty, no bin": lambda hive: with_sequences(_no_bin(hive), 8, 7)}
+
+
+@pytest.mark.parametrize("what", [*_UNREADABLE, *_UNSOUND])
+def test_software_is_only_asked_about_policies_since_8(payload: Path, what: str) -> None:
+    guest, inspection, path = _spoiled("11", what)
+    plan = pipeline.planned(guest, inspection, Options(drivers=payload))
+    assert plan.capabilities.block is Bus.VIRTIO_BLK
+    assert path not in {target(change) for change in plan.changes}
+    assert any("the policies were not looked at" in said and path in said
+               for said in plan.warnings) == (what in _UNREADABLE)
+
+
+@pytest.mark.parametrize("what", [*_UNREADABLE, *_UNSOUND])
+def test_software_is_edited_before_8(payload: Path, what: str) -> None:
+    guest, inspection, path = _spoiled("7", what)
+    with pytest.raises(CannotConvert, match=f"{path} is damaged"):
+        pipeline.planned(guest, inspection, Options(drivers=payload))
+
+
+def _spoiled(name: str, what: str) -> tuple[_Guest, Inspection, str]:
+    """A guest whose SOFTWARE is spoiled, and where it is."""
+    built, inspection = _tree(name).build()
+    path = next(name for name in built.files if name.endswith("/SOFTWARE"))
+    spoil = (_UNREADABLE | _UNSOUND)[what]
+    return _Guest(built.files | {path: spoil(built.files[path])}), inspection, path
+
+
+def test_a_driver_that_cannot_be_installed_is_left_out(tmp_path: Path) -> None:
+    """Stripped images lack device classes; that is no reason to leave them behind."""
+    other = windows_payloads.inf("other").replace(
+        b"4D36E97B-E325-11CE-BFC1-08002BE10318", b"745A17A0-74D3-11D0-B6FE-00A0C90F57DA").replace(
+        b"DEV_1001", b"DEV_1052").replace(b"DEV_1042", b"DEV_1052")
+    files = {"other.inf": other, "other.sys": windows_payloads.pe()}
+    files["other.cat"] = windows_payloads.catalog(files)
+    drivers = windows_payloads.write(tmp_path, windows_payloads.tree({
+        "viostor/w10/amd64": windows_payloads.package(), "other/w10/amd64": files}))
+    built, inspection = _TREES["2022"].build()
+    guest = _Guest(built.files)
+    options = Options(drivers=drivers)
+    plan = pipeline.planned(guest, inspection, options)
+    assert any(warning.startswith("other is left out: ") for warning in plan.warnings)
+    assert not any("other" in target(change) for change in plan.changes)
+    assert plan.capabilities.block is Bus.VIRTIO_BLK
+    pipeline.apply(guest, plan)
+    assert _failed(pipeline.verified(guest, inspection, options, plan)) == []
 
 
 def _boot_sector() -> bytes:
@@ -216,7 +296,8 @@ def _set_planned(value: RegistryValue, start: str, *parts: str) -> Break:
 def _file(name: str, edit: Callable[[bytes], bytes] | None) -> Break:
     def change(guest: FakeGuest, done: Converted) -> None:
         wanted = posixpath.normpath(f"{done.root}/System32/drivers/{name}").lower()
-        path = next(path for path in guest.files if path.lower() == wanted)
+        path = next((path for path in guest.files if path.lower() == wanted), None) or next(
+            path for path in guest.files if _STORE in path and path.endswith(f"/{name}"))
         if edit is None:
             del guest.files[path]
         else:
@@ -246,6 +327,16 @@ def _other_version(guest: FakeGuest, done: Converted) -> None:
     data = value.data[:2] + b"\5\0" + value.data[4:]
     guest.edit_registry(done.system, [SetRegistry(done.system, key, (registry.binary(
         "Version", data),), "")])
+
+
+def _gone(part: str, ending: str) -> Break:
+    """No file with this in its path, and this at its end, is there any more."""
+    def change(guest: FakeGuest, done: Converted) -> None:
+        gone = [path for path in guest.files if part in path and path.endswith(ending)]
+        assert gone
+        for path in gone:
+            del guest.files[path]
+    return change
 
 
 _SET = "ControlSet001"
@@ -286,6 +377,14 @@ _DATABASE: dict[str, tuple[Break, str]] = {
     "no configuration": (_delete_planned(r"DriverDatabase\DriverPackages\viostor",
                                          "Configurations"), "virtio-blk: Configurations"),
 }
+_STORED: dict[str, tuple[Break, str]] = {
+    "no package folder": (_gone(f"{_STORE}viostor", ""), "virtio-blk: driver file"),
+    "no file in the store": (_gone(f"{_STORE}viostor", ".sys"), "virtio-blk: driver file"),
+    "no catalog in the store": (_gone(f"{_STORE}viostor", ".cat"), "virtio-blk: driver store"),
+    "other folder": (_set(rf"{_SET}\Services\viostor", registry.expand_sz(
+        "ImagePath", r"\SystemRoot\System32\DriverStore\FileRepository\x\viostor.sys")),
+                     "virtio-blk: driver file"),
+}
 _CRITICAL: dict[str, tuple[Break, str]] = {
     "no entry": (_delete_planned(_SET, "CriticalDeviceDatabase", "DEV_1001"), "virtio-blk"),
     "other service": (_set_planned(registry.sz("Service", "other"), _SET,
@@ -298,14 +397,14 @@ _CRITICAL: dict[str, tuple[Break, str]] = {
 #: Those whose every link is broken: each kind of database, made and real, 32 and 64 bits.
 _BROKEN = [(name, what) for name, table in (
     ("2008r2", _CRITICAL), ("real 7 x86", _CRITICAL), ("11", _DATABASE), ("real 8.1", _DATABASE),
-    ("real 10", _DATABASE)) for what in (_ANY | table)]
+    ("real 10", _DATABASE), ("11 dirid 13", _DATABASE | _STORED)) for what in (_ANY | table)]
 
 
 @pytest.mark.parametrize(("name", "what"), [
     pytest.param(*case, marks=[needs_data] if case[0] in _REAL else []) for case in _BROKEN])
 def test_a_broken_link_is_found(convert: Callable[[str], Converted], name: str, what: str) -> None:
     done = convert(name)
-    change, subject = (_ANY | _DATABASE | _CRITICAL)[what]
+    change, subject = (_ANY | _DATABASE | _STORED | _CRITICAL)[what]
     guest = _Guest(dict(done.files))
     change(guest, done)
     found = pipeline.proof(guest, done.inspection, Bus.VIRTIO_BLK)

@@ -135,14 +135,25 @@ def test_a_header_that_only_a_log_has() -> None:
     with_sequences(BEFORE[:4096] + b"hbim" + BEFORE[4100:], 8, 7)])
 def test_damaged_ones_are_refused(data: bytes) -> None:
     with pytest.raises(CannotConvert, match=f"{PATH} is damaged") as caught:
-        load(data, LOG1=b"x" * 600)
+        edited(load(data, LOG1=b"x" * 600))
     assert "RegBack" in caught.value.hint
 
 
 def test_a_log_that_spoils_the_hive_is_refused() -> None:
     spoiled = BEFORE[:4096] + b"hbim" + BEFORE[4100:]
+    loaded = load(DIRTY, LOG1=new_log(BEFORE, log_entry(7, BEFORE, spoiled)))
+    assert loaded.finish([]) == ()
     with pytest.raises(CannotConvert, match="bin at 0x0 is damaged"):
-        load(DIRTY, LOG1=new_log(BEFORE, log_entry(7, BEFORE, spoiled)))
+        edited(loaded)
+
+
+def test_a_dirty_hive_may_be_damaged_where_nobody_looks() -> None:
+    leaf = AFTER.index(b"lh\2\0") + 8
+    spoiled = with_sequences(AFTER[:leaf] + b"\1" + AFTER[leaf + 1:], 8, 7)
+    loaded = load(spoiled)
+    assert loaded.finish([]) == ()
+    with pytest.raises(CannotConvert, match="wrong hash"):
+        edited(loaded)
 
 
 def test_damage_that_only_an_edit_would_meet() -> None:
@@ -152,6 +163,13 @@ def test_damage_that_only_an_edit_would_meet() -> None:
     assert loaded.finish([]) == ()
     with pytest.raises(CannotConvert, match="wrong hash"):
         edited(loaded)
+
+
+def test_values_that_only_python_takes_for_one() -> None:
+    there = registry.Hive(make_hive({"A": {"i": 1, "\u0131": 2}}))
+    edits = Edits(there, PATH)
+    edits.set("A", [registry.dword("I", 1), registry.dword("\u0131", 2)], "")
+    assert edits.changes() == ()
 
 
 def test_missing_and_too_large() -> None:

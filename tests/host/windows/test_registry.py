@@ -106,6 +106,9 @@ def test_an_empty_hive() -> None:
 def test_capitals_are_those_of_windows() -> None:
     assert registry.fold("Straße é") == "STRAßE É"
     assert registry.fold("vioscsi") == "VIOSCSI"
+    assert registry.fold("\xb5\u0131\u017f\u03c2\u10d0\U00010428") == (
+        "\xb5\u0131\u017f\u03c2\u10d0\U00010428")
+    assert registry.fold("\xfcber\xff\u03b1\u0436") == "\xdcBER\u0178\u0391\u0416"
 
 
 def test_walk_has_each_path() -> None:

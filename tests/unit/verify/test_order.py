@@ -10,9 +10,11 @@ import pytest
 
 from imgconv import emit, pipeline
 from imgconv.disk import commit, overlay
-from imgconv.guest import appliance
+from imgconv.guest import appliance, windows_volumes
 from imgconv.guest.protocols import Reader
 from imgconv.model import Finding, Image, Inspection, Level, Mount, Options, Plan
+from imgconv.verify import windows as verify_windows
+from tests import windows_fixture
 from tests.fake_guest import FakeGuest
 from tests.guests import Legacy
 
@@ -112,6 +114,30 @@ def test_no_commit_of_what_was_not_written(guest: Recorder, job: pipeline.Job,
     assert not report.committed
     assert any(finding.subject.startswith("initramfs") for finding in report.findings
                if finding.level is Level.FAILED)
+
+
+@pytest.mark.parametrize("kept", [("inf",), ("inf", "sys", "cat")])
+def test_the_machine_has_what_is_proven(guest: Recorder, job: pipeline.Job, kept: tuple[str, ...],
+                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network driver of the guest's own may be known to Windows, but lack its files."""
+    made = windows_fixture.windows(10, 0, 16299, "amd64")
+    windows_fixture.publish_network(made, kept)
+    guest.files.clear()
+    guest.files.update(made.guest().files)
+    plan = windows_fixture.plan(net=True)
+    monkeypatch.setattr(pipeline, "inspect", lambda *_: made.inspection)
+    monkeypatch.setattr(pipeline, "planned", lambda *_: plan)
+    monkeypatch.setattr(pipeline, "apply", lambda *_: None)
+    monkeypatch.setattr(pipeline, "planned_again",
+                        lambda *_: Finding(Level.PROVEN, "plan", "nothing is left"))
+    monkeypatch.setattr(windows_volumes, "prepare", lambda *_, **__: False)
+    report = pipeline.virtio_ize(job)
+    assert report.plan == plan
+    assert report.machine is not None
+    nic, = report.machine.nics
+    assert nic.model == ("virtio-net-pci" if len(kept) > 1 else "e1000e")
+    again = verify_windows.capabilities(guest, made.inspection)
+    assert again.net == (len(kept) > 1)
 
 
 def test_a_dry_run_changes_nothing(guest: Recorder, tmp_path: Path) -> None:

@@ -220,11 +220,17 @@ _OLD: list[tuple[str, Callable[[Windows], None], str]] = [
 _OLD_64 = [("catalog without the driver", _no_list, "virtio-blk: signature"),
            ("catalog gone", _without(f"{fixture.CATALOGS}/viostor.cat"), "virtio-blk: signature"),
            ("volmgr demoted", _put("*\\Services\\volmgr", Start=2), "Windows: volmgr")]
-_XP = [("ftdisk gone", _drop("*\\Services\\ftdisk"), "Windows: ftdisk")]
+_BOOTMGR = [("bootmgr gone", _without("/bootmgr"), "start: bootmgr"),
+            ("BCD gone", _without("/Boot/BCD"), "start: BCD"),
+            ("winload gone", _without("/Windows/System32/winload.exe"), "start: loader")]
+_XP = [*((f"{name} gone", _without(f"/{name}"), f"start: {name}")
+         for name in ("ntldr", "boot.ini", "NTDETECT.COM")),
+       ("ftdisk gone", _drop("*\\Services\\ftdisk"), "Windows: ftdisk")]
 _TEN = [("volume driver gone", _drop("*\\Services\\volume"), "Windows: volume")]
 
 _CASES = [(name, *case) for name, cases in (
-    ("10", _ALL + _NEW + _TEN), ("8.1", _ALL + _NEW), ("7", _ALL + _OLD + _OLD_64),
+    ("10", _ALL + _NEW + _TEN + _BOOTMGR), ("8.1", _ALL + _NEW + _BOOTMGR),
+    ("7", _ALL + _OLD + _OLD_64 + _BOOTMGR),
     ("XP", _ALL + _OLD + _XP)) for case in cases]
 
 
@@ -254,6 +260,80 @@ def test_a_broken_link_is_found(name: str, what: str, change: Callable[[Windows]
     guest = fixture.windows(*_GUESTS[name])
     change(guest)
     assert subject in _failed(_verify(guest)), what
+
+
+def _signature(driver: bytes, *, name: str = "10", **files: bytes) -> Finding:
+    """What is said of the signature of a driver that no catalog lists."""
+    guest = fixture.windows(*_GUESTS[name])
+    for path in list(guest.files):
+        if path.endswith("/viostor.sys"):
+            guest.files[path] = driver
+        elif path.startswith(fixture.CATALOGS):
+            guest.files[path] = files.get("catalog", windows_payloads.catalog({}))
+    return next(finding for finding in _verify(guest) if finding.subject == "virtio-blk: signature")
+
+
+_PLAIN = windows_payloads.pe(signed=False)
+
+
+def test_a_signature_of_its_own_is_proven() -> None:
+    for digest in ("sha1", "sha256"):
+        found = _signature(windows_payloads.sign(_PLAIN, digest=digest))
+        assert found.level is Level.PROVEN
+        assert "its own signature covers" in found.message
+        assert "leads to Microsoft by name" in found.message
+
+
+@pytest.mark.parametrize(("driver", "why"), [
+    (windows_payloads.with_certificates(_PLAIN, bytes(16)), "catalog"),
+    (windows_payloads.with_certificates(_PLAIN, struct.pack("<IHH", 24, 0x200, 2) + bytes(16)),
+     "catalog"),
+    (windows_payloads.sign(_PLAIN, of=windows_payloads.pe(signed=False, content=b"other")),
+     "its own signature is for other files"),
+    (windows_payloads.sign(_PLAIN, signer="Me", issuer="Me", crossed=False),
+     "its own signature is a test signature"),
+    (windows_payloads.sign(_PLAIN, crossed=False), "its own signature does not lead to Microsoft"),
+], ids=["zeros", "no PKCS#7", "of another file", "test signature", "not Microsoft's"])
+def test_a_signature_that_is_none(driver: bytes, why: str) -> None:
+    found = _signature(driver)
+    assert found.level is Level.FAILED
+    assert why in found.evidence
+    listed = windows_payloads.catalog({"viostor.sys": driver})
+    assert _signature(driver, catalog=listed).level is Level.PROVEN
+
+
+def test_a_signature_that_was_changed() -> None:
+    data = windows_payloads.sign(_PLAIN)
+    at = len(data.rstrip(b"\0")) - 20
+    found = _signature(data[:at] + bytes((data[at] ^ 1,)) + data[at + 1:])
+    assert found.level is Level.FAILED
+    assert "its own signature was changed" in found.evidence
+
+
+def test_a_catalog_must_lead_to_microsoft_too() -> None:
+    listed = windows_payloads.catalog({"viostor.sys": _PLAIN}, crossed=False)
+    assert _signature(_PLAIN, catalog=listed).level is Level.FAILED
+
+
+def test_32_bit_windows_starts_without_a_signature() -> None:
+    driver = windows_payloads.pe(windows_payloads.X86, signed=False)
+    assert _signature(driver, name="XP").level is Level.WARNING
+
+
+def test_windows_2000_has_no_snapshots_of_volumes() -> None:
+    guest = fixture.windows(5, 0, 2195, "x86")
+    guest.drop("*\\Services\\volsnap")
+    assert _failed(_verify(guest)) == []
+
+
+@pytest.mark.parametrize("folder", ["inf", "inf\\", "", "\\"])
+def test_windows_own_folder_of_the_device_path_is_not_read(folder: str) -> None:
+    guest = fixture.windows(*_GUESTS["7"])
+    guest.software = {"Microsoft\\Windows\\CurrentVersion": {
+        "DevicePath": f"%SystemRoot%\\{folder}"}}
+    guest.files |= {f"/Windows/inf/netkvm.{ending}": b"PCI\\VEN_1AF4&DEV_1000"
+                    for ending in ("inf", "sys", "cat")}
+    assert not verify.capabilities(guest.guest(), guest.inspection).net
 
 
 def _dirty(hive: bytes) -> bytes:

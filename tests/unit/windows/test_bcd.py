@@ -87,7 +87,7 @@ def test_graphics_mode() -> None:
     content = store({rf"{WINDOWS}\16000046": b"\1", rf"{BOOTMGR}\16000046": b"\0",
                      rf"{MEMTEST}\16000046": b"\1"})
     edits = Edits(Hive(content), PATH)
-    bcd.plan(edits, inspection())
+    bcd.plan(edits, FakeGuest({}), inspection())
     change, = edits.changes()
     assert isinstance(change, DeleteRegistryKey)
     assert change.key == rf"Objects\{WINDOWS}\Elements\16000046"
@@ -95,23 +95,24 @@ def test_graphics_mode() -> None:
     guest = FakeGuest({PATH: content})
     guest.edit_registry(PATH, edits.changes())
     again = Edits(Hive(guest.files[PATH]), PATH)
-    bcd.plan(again, inspection())
+    bcd.plan(again, guest, inspection())
     assert again.changes() == ()
     assert bcd.default(again.hive) == bcd.default(edits.hive)
 
 
 def test_graphics_mode_is_uefis() -> None:
     edits = Edits(Hive(store({rf"{WINDOWS}\16000046": b"\1"})), PATH)
-    bcd.plan(edits, inspection(Firmware.BIOS))
+    bcd.plan(edits, FakeGuest({}), inspection(Firmware.BIOS))
     assert edits.changes() == ()
 
 
-@pytest.mark.parametrize("forget", [False, True])
-def test_session(forget: bool) -> None:
+@pytest.mark.parametrize(("file", "gone"), [
+    ("/c/Hiberfil.sys", False), ("/c/pagefile.sys", True), ("/system/hiberfil.sys", True)])
+def test_a_session_that_is_gone_is_not_resumed(file: str, gone: bool) -> None:
     edits = Edits(Hive(store({rf"{BOOTMGR}\26000005": b"\1"})), PATH)
-    bcd.plan(edits, inspection(Firmware.BIOS), forget_session=forget)
+    bcd.plan(edits, FakeGuest({file: b""}), inspection(Firmware.BIOS))
     assert [c.key for c in edits.changes()] == (
-        [rf"Objects\{BOOTMGR}\Elements\26000005"] if forget else [])
+        [rf"Objects\{BOOTMGR}\Elements\26000005"] if gone else [])
 
 
 @pytest.mark.parametrize(("content", "where", "message"), [
@@ -144,5 +145,5 @@ def test_real() -> None:
     assert len(bcd.entries(real)) == 2
     assert bcd.warnings(real, inspection()) == ()
     edits = Edits(real, PATH)
-    bcd.plan(edits, inspection(), forget_session=True)
+    bcd.plan(edits, FakeGuest({"/c/hiberfil.sys": b""}), inspection())
     assert edits.changes() == ()

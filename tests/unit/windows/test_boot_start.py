@@ -12,6 +12,7 @@ from imgconv.windows.devices import PciDevice
 from imgconv.windows.registry import Hive
 from imgconv.windows.versions import WindowsVersion
 from tests import windows_fixture as fixture
+from tests.fake_guest import FakeGuest
 from tests.windows_data import hive, needs_data
 
 _SEVEN = WindowsVersion(6, 1, 7601, "x86")
@@ -121,6 +122,25 @@ def test_a_broken_driver_loses_but_is_said() -> None:
     ("%ProgramFiles%\\y.sys", None),
     ("\\Device\\HarddiskVolume1\\y.sys", None),
     ("\\SystemRoot\\", None),
+    ("\\??\\D:\\Windows\\y.sys", None),
 ])
 def test_where_a_driver_lies(image_path: str | None, file: str | None) -> None:
     assert boot_files.resolve("/Windows", image_path, "x") == file
+    mounted = f"/c{file}" if file is not None else None
+    assert boot_files.resolve("/c/Windows", image_path, "x") == mounted
+
+
+@pytest.mark.parametrize(("image_path", "level"), [
+    ("\\??\\C:\\Windows\\System32\\drivers\\flt.sys", Level.PROVEN),
+    ("D:\\Windows\\System32\\drivers\\flt.sys", Level.WARNING),
+    ("\\??\\C:\\Windows\\System32\\drivers\\gone.sys", Level.FAILED)])
+@pytest.mark.parametrize("service", ["flt", "partmgr"])
+def test_full_path_of_a_driver(service: str, image_path: str, level: Level) -> None:
+    made = fixture.windows(10, 0, 16299, "amd64")
+    made.service("flt")
+    made.set(f"Control\\Class\\{fixture.VOLUME}", UpperFilters=("flt",))
+    made.set(f"Services\\{service}", ImagePath=image_path)
+    guest = FakeGuest({f"/c{path}": content for path, content in made.files.items()})
+    links = boot_start.stack(Hive(made.hive()), guest, "/c/Windows", _TEN)
+    name = "filters of Volume" if service == "flt" else service
+    assert {link.level for link in links if link.name == name} == {level}

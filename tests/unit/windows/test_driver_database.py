@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from imgconv.errors import CannotConvert, HostileInput
 from imgconv.model import DeleteRegistryKey, RegistryValue, SetRegistry
-from imgconv.windows import driver_database, driver_database_values, inf, package_name, registry
+from imgconv.windows import (
+    driver_database,
+    driver_database_values,
+    inf,
+    package_name,
+    places,
+    registry,
+)
 from imgconv.windows.driver_database import Published
 from imgconv.windows.driver_database_values import VersionValue
 from imgconv.windows.edits import Edits
@@ -19,7 +26,7 @@ from imgconv.windows.registry import Hive
 from imgconv.windows.versions import WindowsVersion
 from imgconv.windows.virtio_win import DriverPackage
 from tests.fake_guest import FakeGuest
-from tests.hives import make_hive
+from tests.hives import Value, make_hive
 from tests.unit.windows.driver_packages import (
     BLK,
     BLK_1_0,
@@ -381,7 +388,7 @@ def test_names_of_files_that_are_there_are_not_taken() -> None:
 def test_the_newer_driver_wins(day: date, version: tuple[int, int, int, int], kept: bool) -> None:
     folder = "viostor.inf_amd64_520417bbc533faba"
     theirs = _theirs(folder, VersionValue(9, SCSI, day, version))
-    files = {f"{REPOSITORY}/{folder}/viostor.inf": b""}
+    files = _stored(folder)
     guest, (published,) = _publish(theirs, [package()], files=files)
     if kept:
         assert published == Published(folder, "oem1.inf", kept=True)
@@ -395,16 +402,57 @@ def test_the_newer_driver_wins(day: date, version: tuple[int, int, int, int], ke
 
 
 @pytest.mark.parametrize("change", [
-    {"files": False}, {"Provider": "Somebody Else"}, {"Version": b"no"}, {"Active": "another"}])
-def test_a_newer_driver_that_is_not_there_does_not_win(change: dict[str, str | bytes | bool],
-                                                       ) -> None:
+    {"files": False}, {"Provider": "Somebody Else"}, {"Version": b"no"}, {"Active": "another"},
+    {"files": ".inf"}, {"files": "/viostor.cat"}, {"files": "oem1.cat"}, {"Score": None},
+    {"Score": 0x80000000}])
+def test_a_newer_driver_that_is_not_there_does_not_win(
+        change: dict[str, str | bytes | bool | int | None]) -> None:
     folder = "viostor.inf_amd64_520417bbc533faba"
     value = VersionValue(9, SCSI, date(2024, 1, 1), (200, 0, 0, 0)).encode()
     hive_file = _theirs(folder, change.get("Version", value), change.get("Active", folder),
-                        change.get("Provider", "Red Hat, Inc."))
-    files = {f"{REPOSITORY}/{folder}/viostor.inf": b""} if change.get("files", True) else {}
-    _, (published,) = _publish(hive_file, [package()], files=files)
+                        change.get("Provider", "Red Hat, Inc."), change.get("Score", 0x0D000005))
+    gone = change.get("files", True)
+    files = {path: content for path, content in _stored(folder).items()
+             if gone is not False and not (isinstance(gone, str) and path.endswith(gone))}
+    guest, (published,) = _publish(hive_file, [package()], files=files)
     assert published.inf_name == "oem3.inf"
+    # What would win over ours is for no device any more; what it had beside it is as it was.
+    outranks = not {"Provider", "Version", "Active"} & set(change)
+    done = Hive(guest.files[SYSTEM])
+    ids = rf"DriverDatabase\DeviceIds\{BLK}"
+    assert set(_shown(done, ids)) == {"oem2.inf", "oem3.inf"} | (
+        set() if outranks else {"oem1.inf"})
+    assert _shown(done, rf"{ids}\below") == {"oem2.inf": b"\1\xff\0\0"}
+    changes, again = _plan(guest, [package()])
+    assert changes == []
+    assert again == (published,)
+
+
+def test_a_newer_driver_that_is_for_none_of_the_devices_does_not_win() -> None:
+    folder = "viostor.inf_amd64_520417bbc533faba"
+    value = VersionValue(9, SCSI, date(2024, 1, 1), (200, 0, 0, 0))
+    guest, _ = _publish(_theirs(folder, value, score=None), [package()], files=_stored(folder))
+    _, (published,) = _plan(guest, [package()])
+    assert published.inf_name == "oem3.inf"
+
+
+def test_a_newer_driver_wins_over_ours_that_is_there_already() -> None:
+    folder = "viostor.inf_amd64_520417bbc533faba"
+    guest, (ours,) = _publish(system_hive(), [package()])
+    value = VersionValue(9, SCSI, date(2024, 1, 1), (200, 0, 0, 0)).encode()
+    guest.edit_registry(SYSTEM, [
+        SetRegistry(SYSTEM, r"DriverDatabase\DriverInfFiles\oem8.inf",
+                    (registry.sz("Active", folder),), ""),
+        SetRegistry(SYSTEM, rf"DriverDatabase\DeviceIds\{BLK}",
+                    (registry.binary("oem8.inf", b"\1\xff\0\0"),), ""),
+        SetRegistry(SYSTEM, rf"DriverDatabase\DriverPackages\{folder}", (
+            registry.sz("", "oem8.inf"), registry.binary("Version", value),
+            registry.sz("Provider", "Red Hat, Inc."), registry.dword("SignerScore", 1)), "")])
+    guest.files |= _stored(folder, "oem8")
+    changes, again = _plan(guest, [package()])
+    assert again == (Published(folder, "oem8.inf", kept=True),)
+    assert changes == []
+    assert ours.inf_name == "oem3.inf"
 
 
 def test_compatible_ids_literals_filters_and_co_installers() -> None:
@@ -498,16 +546,29 @@ def _net() -> MadeInf:
 
 
 def _theirs(folder: str, version: object, active: object = None,
-            provider: object = "Red Hat, Inc.") -> bytes:
+            provider: object = "Red Hat, Inc.", score: object = 0x0D000005) -> bytes:
     data = version.encode() if isinstance(version, VersionValue) else version
     active = folder if active is None else active
     assert isinstance(data, bytes)
     assert isinstance(active, str)
     assert isinstance(provider, str)
+    signed: dict[str, Value] = {"SignerScore": score} if isinstance(score, int) else {}
+    match = b"\1\xff\0\0"
     return system_hive({
         r"DriverDatabase\DriverInfFiles\oem1.inf": {"Active": active},
+        r"DriverDatabase\DriverInfFiles\oem2.inf": {},
+        rf"DriverDatabase\DeviceIds\{BLK}": {"oem1.inf": match, "oem2.inf": match},
+        rf"DriverDatabase\DeviceIds\{BLK}\below": {"oem2.inf": match},
         rf"DriverDatabase\DriverPackages\{folder}": {
-            "": "oem1.inf", "Version": data, "Provider": provider, "InfName": "viostor.inf"}})
+            "": "oem1.inf", "Version": data, "Provider": provider, "InfName": "viostor.inf",
+            **signed}})
+
+
+def _stored(folder: str, name: str = "oem1") -> dict[str, bytes]:
+    """The files of a package that is published under this name."""
+    return {f"{REPOSITORY}/{folder}/viostor.inf": b"inf",
+            f"{REPOSITORY}/{folder}/viostor.cat": b"cat",
+            f"/Windows/{places.CATALOGS}/{name}.cat": b"cat"}
 
 
 def _publish(system: bytes, packages: list[DriverPackage], windows: WindowsVersion = WINDOWS_10,

@@ -90,6 +90,55 @@ def test_order_and_hashes() -> None:
     assert name_hash("AB") == 65 * 37 + 66
 
 
+def as_windows_orders(*names: str) -> bytes:
+    """A hive with these keys below A, in Windows' order, with its hashes: only ASCII is folded."""
+    made = make_hive({f"A\\{name}": {} for name in names})
+    a = Hive(made).key("A")
+    assert a is not None
+    where = {key.offset: "".join(char.upper() if char.isascii() else char for char in key.name)
+             for key in a.subkeys()}
+    units = {offset: name.encode("utf-16-be", "surrogatepass") for offset, name in where.items()}
+    leaf = made.index(b"lh" + struct.pack("<H", len(names))) + 4
+    hashes = b"".join(struct.pack("<II", offset, _unit_hash(units[offset]))
+                      for offset in sorted(where, key=lambda offset: units[offset]))
+    return made[:leaf] + hashes + made[leaf + len(hashes):]
+
+
+def _unit_hash(name: bytes) -> int:
+    found = 0
+    for unit, in struct.iter_unpack(">H", name):
+        found = (found * 37 + unit) & 0xFFFFFFFF
+    return found
+
+
+@pytest.mark.parametrize("name", [
+    "Yaz\u0131c\u0131", "\u0131", "\xb5Torrent", "\u03c2", "\u017f", "\u10d0", "\U00010428",
+    "\u1c80"])
+def test_capitals_that_windows_does_not_know(name: str) -> None:
+    data = as_windows_orders(name, "Aa", "J", "Z")
+    assert check(data) == ()
+    found = Hive(data).key(f"a\\{name}")
+    assert found is not None
+    assert found.name == name
+
+
+def test_ascii_names_are_in_order_around_others() -> None:
+    data = as_windows_orders("B", "C", "\u0131")
+    leaf = data.index(b"lh\3\0") + 4
+    b, c, other = (data[leaf + 8 * index:leaf + 8 * index + 8] for index in range(3))
+    swapped = data[:leaf] + c + other + b + data[leaf + 24:]
+    assert check(swapped) == ("the subkeys 'C' and 'B' of 'A' are not in order",)
+
+
+def test_values_named_alike_only_to_python() -> None:
+    made = make_hive({"A": {"i": 1, "x\xe9": 2}})
+    dotless = make_hive({"A": {"i": 1, "\u0131": 2}})
+    assert check(made) == check(dotless) == ()
+    key = Hive(dotless).key("A")
+    assert key is not None
+    assert (key.number("i"), key.number("\u0131")) == (1, 2)
+
+
 def test_values() -> None:
     place = MADE.index(b"vk\5\0")  # "other"
     for offset, value in ((0, b"x"), (2, b"\xff\xff"), (4, b"\xff\xff\0\0"), (8, b"\x20\0\0\0")):

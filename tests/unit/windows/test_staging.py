@@ -114,6 +114,7 @@ def test_a_file_of_the_same_size_is_compared() -> None:
 def test_a_kept_package_stays_as_it_is() -> None:
     fake = guest()
     fake.files["/c/Windows/System32/drivers/viostor.sys"] = b"newer"
+    fake.files[f"{STORE}/viostor.sys"] = b"newer"
     assert staging.files(fake, "/c/Windows", PACKAGE, KEPT, boot=True, windows=WIN10) == ()
 
 
@@ -123,6 +124,14 @@ def test_a_kept_package_that_was_never_installed_gives_its_driver() -> None:
     assert staging.files(fake, "/c/Windows", PACKAGE, KEPT, boot=False, windows=WIN10) == ()
     change, = staging.files(fake, "/c/Windows", PACKAGE, KEPT, boot=True, windows=WIN10)
     assert (change.path, change.content) == ("/c/Windows/System32/drivers/viostor.sys", b"newer")
+
+
+def test_another_build_than_the_kept_packages_is_replaced() -> None:
+    fake = guest()
+    fake.files |= {"/c/Windows/System32/drivers/viostor.sys": b"older",
+                   f"{STORE}/viostor.sys": b"newer"}
+    change, = staging.files(fake, "/c/Windows", PACKAGE, KEPT, boot=True, windows=WIN10)
+    assert (change.before, change.content) == (b"older", b"newer")
 
 
 def test_a_package_without_a_catalog() -> None:
@@ -144,6 +153,28 @@ def test_a_boot_driver_without_a_driver_is_refused() -> None:
     package = replace(PACKAGE, inf=TwoModels("viostor.inf", {"target": "System32/viostor.dll"}))
     with pytest.raises(ImgconvError, match="no driver"):
         staging.files(guest(), "/c/Windows", package, PUBLISHED, boot=True, windows=WIN10)
+
+
+STORED = replace(PACKAGE, inf=TwoModels("viostor.inf", {"target": "{package}/viostor.sys"}))
+
+
+def test_a_driver_that_stays_in_the_store_is_copied_nowhere() -> None:
+    changes = staging.files(guest(), "/c/Windows", STORED, PUBLISHED, boot=True, windows=WIN10)
+    assert [change.path for change in changes if change.path.endswith(".sys")] == [
+        f"{STORE}/viostor.sys"]
+    assert staging.files(guest(), "/c/Windows", STORED, KEPT, boot=True, windows=WIN10) == ()
+
+
+def test_one_that_ought_to_stay_there_but_is_missing_is_refused() -> None:
+    files = {name: content for name, content in PACKAGE.files.items() if name != "viostor.sys"}
+    with pytest.raises(staging.IncompletePackage):
+        staging.files(guest(), "/c/Windows", replace(STORED, files=files), PUBLISHED, boot=True,
+                      windows=WIN10)
+
+
+def test_windows_7_loads_nothing_from_its_store() -> None:
+    with pytest.raises(staging.IncompletePackage, match="no driver"):
+        staging.files(guest(), "/c/Windows", STORED, None, boot=True, windows=WIN7)
 
 
 @needs_data
