@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from imgconv.emit import swtpm
+from imgconv.emit.shell import comment
 from imgconv.errors import ImgconvError, UsageError
 from imgconv.model import Bus, Disk, Firmware, Machine, Nic
 
@@ -287,12 +288,7 @@ def _header(machine: Machine) -> str:
         "The guest's serial console is on this terminal: Ctrl-A X ends the machine, Ctrl-A C",
         "switches between the console and QEMU's monitor.",
     ]
-    return "\n".join(["#!/bin/sh", *(_comment(line) for line in lines), "set -eu"])
-
-
-def _comment(text: str) -> str:
-    """One line of comment, whatever a guest managed to put into `text`."""
-    return ("# " + "".join(c if c.isprintable() else "?" for c in text)).rstrip()
+    return "\n".join(["#!/bin/sh", *(comment(line) for line in lines), "set -eu"])
 
 
 def _settings(machine: Machine, kvm: bool) -> str:

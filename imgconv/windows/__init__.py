@@ -244,11 +244,10 @@ def _driver_store(reader: Reader, registry: _Registry, windows: WindowsVersion,
     """What Windows 8 and newer keep packages in. Raises CannotConvert where it should be there."""
     if windows.release < FIRST_DRIVER_DATABASE:
         return None
+    driver_database.require(registry.system.hive)
     drivers = registry.drivers
-    store = DriverStore(registry.system.hive, drivers.hive if drivers is not None else None,
-                        reader, root)
-    driver_database.plan(registry.system, drivers, (), windows, store)
-    return store
+    return DriverStore(registry.system.hive, drivers.hive if drivers is not None else None,
+                       reader, root)
 
 
 def _start_at_boot(system: Edits, package: DriverPackage, published: Published | None,

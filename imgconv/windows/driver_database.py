@@ -107,14 +107,18 @@ def plan(system: Edits, drivers: Edits | None, packages: Iterable[DriverPackage]
 
     Raises CannotConvert when the guest has no DriverDatabase or misses the driver's class, BadInf.
     """
-    database = system.hive.key("DriverDatabase")
-    if database is None:
-        raise CannotConvert("the registry has no DriverDatabase",
-                            hint="Windows 8 and newer have one: this SYSTEM hive is damaged")
+    require(system.hive)
     published = tuple(publish(system, drivers, package, windows, store, imported=imported)
                       for package in packages)
     mark_names(system, store, published)
     return published
+
+
+def require(system: Hive) -> None:
+    """Raise CannotConvert when the guest has no DriverDatabase."""
+    if system.key("DriverDatabase") is None:
+        raise CannotConvert("the registry has no DriverDatabase",
+                            hint="Windows 8 and newer have one: this SYSTEM hive is damaged")
 
 
 def mark_names(system: Edits, store: DriverStore, published: Iterable[Published]) -> None:
