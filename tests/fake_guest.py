@@ -28,6 +28,8 @@ class FakeGuest:
         self.files: dict[str, bytes] = {
             path: content.encode() if isinstance(content, str) else content
             for path, content in files.items()}
+        self._indexed: tuple[str, ...] = ()
+        self._places: dict[str, str] = {}
         #: What there is of disks and partitions, by the appliance's name.
         self.devices: dict[str, bytes] = {}
         self.ran: list[tuple[str, ...]] = []
@@ -58,8 +60,13 @@ class FakeGuest:
     def find(self, path: str) -> str | None:
         if not _can_be(path):
             return None
-        names = {"/".join(f.split("/")[:n]) for f in self.files for n in range(2, 99)}
-        return next((name for name in sorted(names) if name.lower() == path.lower()), None)
+        paths = tuple(self.files)
+        if self._indexed != paths:  # Windows guests have hundreds, and are asked hundreds of times
+            names = {"/".join(parts[:n]) for parts in (file.split("/") for file in paths)
+                     for n in range(2, len(parts) + 1)}
+            self._indexed = paths
+            self._places = {name.lower(): name for name in sorted(names, reverse=True)}
+        return self._places.get(path.lower())
 
     def edit_registry(self, hive: str, edits: Sequence[SetRegistry | DeleteRegistryKey]) -> None:
         """As the appliance does it: with hivex."""

@@ -63,19 +63,6 @@ def _tree(name: str) -> WindowsTree:
     return WindowsTree(RELEASES[release], firmware, real=True, dirty=release == "10")
 
 
-class _Guest(FakeGuest):
-    """Whose `find` does not go through all files again each time."""
-
-    def find(self, path: str) -> str | None:
-        key = tuple(self.files)
-        if getattr(self, "_known", None) != key:
-            self._known = key
-            self._places = {"/".join(parts[:n]).lower(): "/".join(parts[:n])
-                            for parts in (file.split("/") for file in self.files)
-                            for n in range(2, len(parts) + 1)}
-        return self._places.get(path.lower())
-
-
 @dataclass(frozen=True, slots=True)
 class Converted:
     before: dict[str, bytes]
@@ -115,7 +102,7 @@ def stored_payload(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @cache
 def _converted(name: str, drivers: Path) -> Converted:
     built, inspection = _tree(name).build()
-    guest = _Guest(built.files)
+    guest = FakeGuest(built.files)
     before = dict(guest.files)
     options = Options(drivers=drivers)
     plan = pipeline.planned(guest, inspection, options)
@@ -159,7 +146,7 @@ def test_a_driver_of_the_driver_store_is_loaded_from_there(
 def test_before_it_does_not_start_from_virtio(convert: Callable[[str], Converted],
                                               name: str) -> None:
     done = convert(name)
-    found = pipeline.proof(_Guest(dict(done.before)), done.inspection, Bus.VIRTIO_BLK)
+    found = pipeline.proof(FakeGuest(dict(done.before)), done.inspection, Bus.VIRTIO_BLK)
     assert any(subject.startswith("virtio-blk") for subject, _ in _failed(found))
 
 
@@ -181,7 +168,7 @@ def test_nothing_but_the_plan_changes_a_hive(convert: Callable[[str], Converted]
 def test_without_a_driver_it_stays_on_the_old_bus(payload: Path) -> None:
     tree = WindowsTree(RELEASES["xp"], controller="ide")
     built, inspection = tree.build()
-    guest = _Guest(built.files)
+    guest = FakeGuest(built.files)
     guest.devices = {"/dev/sda1": _boot_sector(), "/dev/sda": bytes(64)}
     options = Options(drivers=payload)
     plan = pipeline.planned(guest, inspection, options)
@@ -222,12 +209,12 @@ def test_software_is_edited_before_8(payload: Path, what: str) -> None:
         pipeline.planned(guest, inspection, Options(drivers=payload))
 
 
-def _spoiled(name: str, what: str) -> tuple[_Guest, Inspection, str]:
+def _spoiled(name: str, what: str) -> tuple[FakeGuest, Inspection, str]:
     """A guest whose SOFTWARE is spoiled, and where it is."""
     built, inspection = _tree(name).build()
     path = next(name for name in built.files if name.endswith("/SOFTWARE"))
     spoil = (_UNREADABLE | _UNSOUND)[what]
-    return _Guest(built.files | {path: spoil(built.files[path])}), inspection, path
+    return FakeGuest(built.files | {path: spoil(built.files[path])}), inspection, path
 
 
 def test_a_driver_that_cannot_be_installed_is_left_out(tmp_path: Path) -> None:
@@ -240,7 +227,7 @@ def test_a_driver_that_cannot_be_installed_is_left_out(tmp_path: Path) -> None:
     drivers = windows_payloads.write(tmp_path, windows_payloads.tree({
         "viostor/w10/amd64": windows_payloads.package(), "other/w10/amd64": files}))
     built, inspection = _TREES["2022"].build()
-    guest = _Guest(built.files)
+    guest = FakeGuest(built.files)
     options = Options(drivers=drivers)
     plan = pipeline.planned(guest, inspection, options)
     assert any(warning.startswith("other is left out: ") for warning in plan.warnings)
@@ -405,7 +392,7 @@ _BROKEN = [(name, what) for name, table in (
 def test_a_broken_link_is_found(convert: Callable[[str], Converted], name: str, what: str) -> None:
     done = convert(name)
     change, subject = (_ANY | _DATABASE | _STORED | _CRITICAL)[what]
-    guest = _Guest(dict(done.files))
+    guest = FakeGuest(dict(done.files))
     change(guest, done)
     found = pipeline.proof(guest, done.inspection, Bus.VIRTIO_BLK)
     assert any(about.startswith(subject) for about, _ in _failed(found)), _failed(found)
